@@ -1,0 +1,13 @@
+from phonon_eels import simulate as simulate
+from phonon_eels.config import Settings as Settings
+from phonon_eels.io.read import read as read
+from phonon_eels.pipeline import run as run
+from phonon_eels.pipeline import run_step as run_step
+from phonon_eels.spectrum_image import Acquisition as Acquisition
+from phonon_eels.spectrum_image import EnergyAxis as EnergyAxis
+from phonon_eels.spectrum_image import NoiseModel as NoiseModel
+from phonon_eels.spectrum_image import ScanAxis as ScanAxis
+from phonon_eels.spectrum_image import SpectrumImage as SpectrumImage
+from phonon_eels.spectrum_image import StepResult as StepResult
+
+__version__: str
