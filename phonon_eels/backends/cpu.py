@@ -1,0 +1,91 @@
+"""Kernels on the processor: blocks of rows in Dask's threads, plain loops that release the GIL inside.
+
+Numba's own threading (`prange`) is not used: its workqueue layer is not thread-safe under Dask's threads,
+and one level of parallelism is enough (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import dask
+import dask.array as da
+import numpy as np
+
+from phonon_eels.backends.base import Progress
+
+BLOCK_BYTES = 16_000_000  # large enough to hide task overhead, small enough for many threads in 2 GB
+
+
+class CpuBackend:
+    """Runs blocks of rows in `threads` threads."""
+
+    name: Literal["cpu", "cuda"] = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or len(os.sched_getaffinity(0))
+
+    def map_rows(
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Any],
+        *,
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        """Call ``function(first_row, *blocks)`` on consecutive blocks of rows; see `Backend`."""
+        first = next(array for array in arrays if array is not None)
+        edges = self._row_edges(first)
+        n_rows = first.shape[0]
+        results: list[Any] = []
+        # Several rounds of `threads` blocks: progress can be shown, and never more blocks than threads are in memory.
+        for start in range(0, len(edges) - 1, self.threads):
+            spans = list(zip(edges[start:-1], edges[start + 1 :], strict=False))[: self.threads]
+            tasks = [dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays]) for low, high in spans]
+            results += dask.compute(*tasks, scheduler="threads", num_workers=self.threads)
+            if progress is not None:
+                progress(spans[-1][1], n_rows)
+        return results
+
+    def map_cube(
+        self,
+        function: Callable[..., np.ndarray],
+        arrays: Sequence[Any],
+        *,
+        dtype: Any,
+        n_channels: int | None = None,
+    ) -> Any:
+        """Return a lazy cube made by ``function(*blocks)``; see `Backend`."""
+        first = next(array for array in arrays if array is not None)
+        edges = self._row_edges(first)
+        chunks = (tuple(np.diff(edges).tolist()), *[(size,) for size in first.shape[1:]])
+        given = [None if array is None else _rechunk(array, chunks) for array in arrays]
+        present = [array for array in given if array is not None]
+
+        def call(*blocks: np.ndarray) -> np.ndarray:
+            supply = iter(blocks)
+            return function(*[None if array is None else next(supply) for array in given])
+
+        out_chunks = chunks if n_channels is None else (*chunks[:-1], (n_channels,))
+        return da.map_blocks(call, *present, dtype=dtype, chunks=out_chunks, meta=np.empty((0,) * first.ndim, dtype=dtype))
+
+    def _row_edges(self, array: Any) -> list[int]:
+        """Block edges along the rows: about BLOCK_BYTES a block, at least one block per thread."""
+        n_rows = array.shape[0]
+        row_bytes = int(np.prod(array.shape[1:], dtype=np.int64)) * 8
+        per_block = max(1, min(BLOCK_BYTES // max(row_bytes, 1), -(-n_rows // self.threads)))
+        return [*range(0, n_rows, per_block), n_rows]
+
+
+def _call(function: Callable[..., Any], first_row: int, *blocks: Any) -> Any:
+    return function(first_row, *blocks)
+
+
+def _rows(array: Any, low: int, high: int) -> Any:
+    return None if array is None else array[low:high]
+
+
+def _rechunk(array: Any, chunks: tuple[tuple[int, ...], ...]) -> Any:
+    rows_only = (chunks[0], *[(size,) for size in array.shape[1:]])
+    return array.rechunk(rows_only) if isinstance(array, da.Array) else da.from_array(array, chunks=rows_only)

@@ -1,0 +1,249 @@
+"""The settings of every step and of the whole run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from phonon_eels.config.base import Fraction, Frozen, NonNegative, Positive, Window
+
+
+class AcquisitionSettings(Frozen):
+    """What the file does not say, or says wrongly. A value given here wins over the file."""
+
+    beam_energy_kev: Positive | None = None
+    convergence_semi_angle_mrad: Positive | None = None
+    collection_semi_angle_mrad: Positive | None = None
+    geometry: Literal["on-axis", "off-axis"] | None = None
+    temperature_k: Positive | None = None
+    dwell_time_s: Positive | None = None
+    gain: Positive | None = None
+    """Detector counts per electron."""
+    dark_level: float | None = None
+    """Detector counts per channel without electrons."""
+    read_noise_e: NonNegative | None = None
+    """Standard deviation in electrons per channel and frame."""
+    energy_unit: Literal["eV", "meV"] | None = None
+    """Only where the file has no unit."""
+    scan_unit: Literal["nm", "Å", "µm", "pm"] | None = None
+    """Only where the file has no unit."""
+    scan_step_nm: Positive | None = None
+    """Step of the scan where the file has none; the same along rows and columns."""
+    saturation_counts: Positive | None = None
+    """Detector counts at and above which a channel is saturated."""
+    dipole_fraction: Fraction | None = None
+    """Share of the phonon signal that is delocalised (dipole). Unknown: modulation amplitudes are lower bounds."""
+
+
+class Ingest(Frozen):
+    """Read the file, check it, write it as .zspy with energies in meV and the scan in nm."""
+
+    signal: int | None = Field(default=None, ge=0)
+    """Which spectrum image of a file that holds several (as `inspect` numbers them)."""
+    chunk_megabytes: Positive = 8.0
+    """Size of a chunk of whole spectra on disk."""
+    quality: Literal["stop", "warn"] = "stop"
+    """What a failed quality check does."""
+    estimate_noise: bool = True
+    """Measure gain, dark level and read noise on the data where they are not given."""
+
+
+class RegisterFrames(Frozen):
+    """Measure scan drift on the HAADF of each frame and add the frames with integer shifts (fast path)."""
+
+    enabled: bool = True
+    upsample_factor: int = Field(default=20, ge=1, le=1000)
+    """Drift is measured to 1/upsample_factor of a position."""
+    max_step_fraction: Fraction = 0.5
+    """Largest jump between frames, as a fraction of the lattice period seen in the HAADF; larger ones are taken as period jumps and corrected."""
+    align_energy: bool = True
+    """Bring the zero-loss peak of each frame and position to the same channel (integer shift, noise untouched) before adding."""
+
+
+class RemoveSpikes(Frozen):
+    """Find cosmic rays and hot channels against neighbouring channels and positions."""
+
+    enabled: bool = True
+    threshold_sigma: Positive = 8.0
+    """Excess over the expected counts, in standard deviations of the noise, that makes a spike."""
+    protect_mev: Window | None = None
+    """Never touch channels in this window; the zero-loss peak is spared in any case."""
+    grow_channels: int = Field(default=1, ge=0, le=10)
+    """Neighbouring channels masked with each spike."""
+
+
+class AlignZlp(Frozen):
+    """Fit the zero-loss peak at every position: centre, FWHM, tails."""
+
+    alignment: Literal["auto", "coordinate", "resample"] = "auto"
+    """coordinate: counts untouched, an energy origin per position. resample: counts conserved, variance carried. auto: by route."""
+    search_window_mev: Window | None = None
+    """Where the zero-loss peak may be; default the whole axis."""
+    fit_half_width_fwhm: Positive = 1.5
+    """Half width of the fitted window around the peak, in FWHM of the mean zero-loss peak."""
+    line_shape: Literal["split_pearson7", "gaussian"] = "split_pearson7"
+    """Shape of the peak: the split Pearson VII has two tails of their own."""
+
+
+class KnownLine(Frozen):
+    """A line of known energy for the calibration."""
+
+    mode: str
+    energy_mev: Positive
+    energy_std_mev: NonNegative = 0.0
+
+
+class Calibrate(Frozen):
+    """Dispersion and zero from gain/loss pairs or known lines. Off unless asked."""
+
+    method: Literal["off", "zero", "gain_loss", "lines"] = "off"
+    lines: tuple[KnownLine, ...] = ()
+
+
+class Normalise(Frozen):
+    """Classic route: divide by the zero-loss or the total counts, variance carried."""
+
+    method: Literal["zero_loss", "total", "none"] = "zero_loss"
+
+
+class Denoise(Frozen):
+    """Classic route: off by default. Denoised data are marked and refused by likelihood fits."""
+
+    method: Literal["none", "pca", "bm3d"] = "none"
+    components: int | None = Field(default=None, ge=1)
+    """Number of PCA components; default: chosen by the noise level (Marchenko-Pastur edge)."""
+    strength: Positive = 1.0
+    """Factor on the noise level handed to BM3D."""
+
+
+class SubtractZlp(Frozen):
+    """Classic route: zero-loss tail and background under the phonons."""
+
+    method: Literal["pearson7", "log_quadratic", "power_law", "exponential", "mirrored_gain"] = "pearson7"
+    windows_mev: tuple[Window, ...] = ((26.0, 43.0), (188.0, 236.0))
+    """Windows the background is fitted in; the defaults are those of the published group recipe."""
+    clip_windows: bool = True
+    """Cut windows that leave the energy axis (said in the log); false: that is an error."""
+    output_window_mev: Window = (20.0, 200.0)
+    """Range of the loss spectrum that is kept (cut at the axis)."""
+
+
+class Deconvolve(Frozen):
+    """Classic route: remove the instrument response. For display; splits seen only here are no evidence."""
+
+    method: Literal["richardson_lucy", "fourier_ratio", "none"] = "richardson_lucy"
+    iterations: int = Field(default=10, ge=1, le=1000)
+    stop: Literal["fixed", "discrepancy"] = "fixed"
+    """discrepancy: stop each spectrum when chi-squared per channel falls below 1."""
+    psf_half_width_mev: Positive = 100.0
+    """Half width of the zero-loss peak used as response (cut at the axis)."""
+    regularisation_fwhm_mev: Positive = 4.0
+    """Fourier ratio: FWHM of the Gaussian the result is seen through."""
+
+
+class FitPeaks(Frozen):
+    """Energies, areas and widths of the material's modes at every position, with standard deviations."""
+
+    window_mev: Window | None = None
+    """Fitted energy range; default: forward −60 … 115 meV cut at the axis, classic the range the modes need."""
+    line_shape: Literal["oscillator", "lorentzian", "gaussian"] = "oscillator"
+    """Intrinsic shape. oscillator: damped harmonic, thermal occupation inside the model."""
+    background: Literal["none", "constant", "linear", "exponential", "power_law"] = "constant"
+    """Fitted together with the peaks."""
+    intrinsic_widths: Literal["shared", "material"] = "shared"
+    """shared: one width per mode, fitted to the whole scan; material: as the material file says."""
+    tail_std: Positive = 0.02
+    """Forward: prior standard deviation of the logarithm of the tail exponents around the scan's own."""
+    log_width_std: Positive = 0.05
+    """Forward: prior standard deviation of the logarithm of the zero-loss width around the scan's own."""
+    max_iterations: int = Field(default=40, ge=1, le=1000)
+    gain_side: bool = True
+    """Forward: include the energy-gain side, tied by detailed balance."""
+
+
+class AssignLayers(Frozen):
+    """Layer label and coordinate of every position from the HAADF."""
+
+    enabled: bool = True
+    c_direction: Literal["auto", "rows", "columns"] = "auto"
+    """Direction of the c axis in the image."""
+    contrast: Literal["auto", "bright", "dark"] = "auto"
+    """Are heavy layers bright (HAADF) or dark?"""
+    localisation_fwhm_nm: Positive | None = None
+    """Region a plane's modes are excited from; default: fitted to the data, prior from the material."""
+    min_probability: Fraction = 0.5
+    """Positions whose best layer has less are labelled mixed in the layer averages."""
+
+
+class MapSuperstructure(Frozen):
+    """Wavevector and phase of the superstructure from the HAADF."""
+
+    enabled: bool = True
+    period_nm: Positive | None = None
+    """Fixed period; default: fitted inside the material's bounds."""
+    antiphase_planes: bool | None = None
+    """Phase counted along each plane's outward normal; default: as the material says."""
+    lowpass_periods: Positive = 1.5
+    """Width of the lock-in window in superstructure periods."""
+
+
+class MeasureModulation(Frozen):
+    """Energies against superstructure phase: amplitude, phase, interval, p-value per layer and mode."""
+
+    enabled: bool = True
+    phase_bins: int = Field(default=8, ge=4, le=64)
+    harmonics: Literal[1, 2] = 1
+    min_units: int = Field(default=6, ge=3)
+    """Fewer half-slab planes than this: not testable."""
+    mode: str | None = None
+    """Mode of the primary test; default: as the material says."""
+    layer: str | None = None
+    """Layer of the primary test; default: as the material says."""
+    confidence: Fraction = 0.95
+
+
+class Report(Frozen):
+    """Figures, tables and one self-contained HTML file."""
+
+    figure_formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg")
+    dpi: int = Field(default=150, ge=50, le=600)
+
+
+class Settings(Frozen):
+    """A whole run."""
+
+    schema_version: Literal[1] = 1
+    material: str = "bi2212"
+    """Name of a shipped material, or path of a user's own YAML file."""
+    route: Literal["forward", "classic"] = "forward"
+    """forward: fit raw counts; classic: subtract, deconvolve, fit."""
+    seed: int = Field(default=0, ge=0)
+    acquisition: AcquisitionSettings = AcquisitionSettings()
+    ingest: Ingest = Ingest()
+    register_frames: RegisterFrames = RegisterFrames()
+    remove_spikes: RemoveSpikes = RemoveSpikes()
+    align_zlp: AlignZlp = AlignZlp()
+    calibrate: Calibrate = Calibrate()
+    normalise: Normalise = Normalise()
+    denoise: Denoise = Denoise()
+    subtract_zlp: SubtractZlp = SubtractZlp()
+    deconvolve: Deconvolve = Deconvolve()
+    fit_peaks: FitPeaks = FitPeaks()
+    assign_layers: AssignLayers = AssignLayers()
+    map_superstructure: MapSuperstructure = MapSuperstructure()
+    measure_modulation: MeasureModulation = MeasureModulation()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _calibration_has_lines(self) -> Settings:
+        if self.calibrate.method == "lines" and len(self.calibrate.lines) < 1:
+            raise ValueError("calibrate.method = lines needs calibrate.lines: at least one {mode, energy_mev}")
+        return self
+
+
+STEP_NAMES: tuple[str, ...] = (
+    "ingest", "register_frames", "remove_spikes", "align_zlp", "calibrate", "normalise", "denoise", "subtract_zlp",
+    "deconvolve", "fit_peaks", "assign_layers", "map_superstructure", "measure_modulation", "report",
+)  # fmt: skip
+"""All steps, in order."""

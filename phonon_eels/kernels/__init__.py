@@ -1,0 +1,1 @@
+"""Per-spectrum routines: one source for CPU and GPU."""

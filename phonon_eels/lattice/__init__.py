@@ -1,0 +1,1 @@
+"""Geometry of the crystal in the scan."""

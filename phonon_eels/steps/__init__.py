@@ -1,0 +1,1 @@
+"""Steps of the pipeline: one file, one step."""
