@@ -54,13 +54,13 @@ _MUTATING_METHODS = {
     *("append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse"),
     *("update", "setdefault", "popitem", "add", "discard", "appendleft", "popleft"),
 }
-_IO_CALLS = frozenset(
-    """
-    open print input read_text read_bytes write_text write_bytes mkdir touch unlink rmtree exists is_file is_dir
-    iterdir glob rglob safe_load urlopen Popen check_output check_call system basicConfig loadtxt genfromtxt read_csv
-    set_loglevel simplefilter filterwarnings putenv
-    """.split()
-)
+_IO_CALLS = {
+    *("open", "print", "input", "read_text", "read_bytes", "write_text", "write_bytes"),
+    *("mkdir", "touch", "unlink", "rmtree", "exists", "is_file", "is_dir", "iterdir", "glob", "rglob"),
+    *("safe_load", "loadtxt", "genfromtxt", "read_csv", "urlopen"),
+    *("Popen", "check_output", "check_call", "system", "putenv"),
+    *("basicConfig", "set_loglevel", "simplefilter", "filterwarnings"),
+}
 
 
 def _layer(first_name: str) -> int | None:
