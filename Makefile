@@ -22,8 +22,10 @@ help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14
 
 run: $(RUN_OK)  ## set up, then analyse the sample data; the report is in results/
-	@$(VENV)/bin/snakemake --cores $(CORES) --keep-going --quiet rules host
-	@echo; echo "Results are in results/. Open in a browser:"; ls -1 results/*/report/report.html
+	@rc=0; $(VENV)/bin/snakemake --cores $(CORES) --keep-going --quiet rules host || rc=$$?; \
+	reports=$$(ls -1 results/*/report/report.html 2>/dev/null); \
+	if [ -n "$$reports" ]; then echo; echo "Results are in results/. Open in a browser:"; echo "$$reports"; fi; \
+	if [ $$rc -ne 0 ]; then echo "Not every dataset went through: see above."; fi; exit $$rc
 
 test: $(DEV_OK)  ## set up, then every test but the long ones (lint is one of them)
 	@$(PYTEST) -m "not slow and not gpu"

@@ -84,9 +84,11 @@ def layer_order(modules: Sequence[Module]) -> Iterator[str]:
                 continue
             there = item.target.removeprefix(PACKAGE).lstrip(".").split(".")[0]
             target_layer = _layer(there)
-            if target_layer is None or (here, there) in LAYER_EXCEPTIONS:
+            if (here, there) in LAYER_EXCEPTIONS or there == "__version__":
                 continue
-            if target_layer > layer:
+            if target_layer is None:
+                yield f"{module.path}:{item.line}: import from the module that defines it, not from the package"
+            elif target_layer > layer:
                 yield f"{module.path}:{item.line}: `{here}` must not import `{there}`, which is built on top of it"
 
 

@@ -39,6 +39,8 @@ BREAKS = [
     (rules.layer_order, [module("steps.align_zlp", "from ..pipeline import run")]),
     (rules.layer_order, [module("spectrum_image", "def f():\n    import phonon_eels.io.read")]),
     (rules.layer_order, [module("gadgets", "x = 1")]),
+    (rules.layer_order, [module("steps.align_zlp", "from phonon_eels import run")]),
+    (rules.layer_order, [module("steps.align_zlp", "import phonon_eels")]),
     (rules.confined_packages, [module("steps.align_zlp", "def f():\n    import hyperspy.api as hs")]),
     (rules.confined_packages, [module("spectrum_image", "from pydantic import BaseModel")]),
     (rules.confined_packages, [module("steps.report", "import matplotlib.pyplot as plt")]),
@@ -75,6 +77,7 @@ BREAKS = [
 KEEPS = [
     (rules.layer_order, [module("io.write", "from phonon_eels import provenance")]),
     (rules.layer_order, [module("cli", "from . import pipeline")]),
+    (rules.layer_order, [module("provenance", "from phonon_eels import __version__")]),
     (rules.confined_packages, [module("io.read", "def f():\n    import hyperspy.api")]),
     (rules.confined_packages, [module("backends.cuda", "import cupy\nfrom numba import cuda")]),
     (rules.confined_packages, [module("kernels.device", "import numba\nx = numba.config.ENABLE_CUDASIM")]),
