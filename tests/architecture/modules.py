@@ -17,6 +17,7 @@ class Import:
     target: str
     line: int
     only_for_types: bool = False
+    in_function: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,30 +40,32 @@ class Module:
 
     @cached_property
     def imports(self) -> tuple[Import, ...]:
-        return tuple(self._imports(self.tree, for_types=False))
+        return tuple(self._imports(self.tree))
 
-    def _imports(self, node: ast.AST, for_types: bool) -> Iterator[Import]:
+    def _imports(self, node: ast.AST, for_types: bool = False, in_function: bool = False) -> Iterator[Import]:
+        for target in self._targets(node):
+            yield Import(target, node.lineno, for_types, in_function)  # type: ignore[attr-defined]
+        in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        type_branch = isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+        for child in ast.iter_child_nodes(node):
+            only_for_types = for_types or (type_branch and child in node.body)  # type: ignore[attr-defined]
+            yield from self._imports(child, only_for_types, in_function)
+
+    def _targets(self, node: ast.AST) -> Iterator[str]:
+        """What this one node imports, by statement, by call, or by reaching through a package."""
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(alias.name, node.lineno, for_types)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = self._absolute(node)
-            for alias in node.names:
-                yield Import(f"{base}.{alias.name}", node.lineno, for_types)
-        elif isinstance(node, ast.Call) and _called(node) in {"import_module", "importlib.import_module", "__import__"}:
+            yield from (f"{self._absolute(node)}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {
+            "import_module",
+            "__import__",
+        }:
             if node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
-                yield Import(node.args[0].value, node.lineno, for_types)
+                yield node.args[0].value
         elif isinstance(node, ast.Attribute) and ast.unparse(node) == "numba.cuda":
             # `import numba` makes `numba.cuda` reachable without an import statement of its own.
-            yield Import("numba.cuda", node.lineno, for_types)
-        if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
-            for child in node.body:
-                yield from self._imports(child, for_types=True)
-            for child in node.orelse:
-                yield from self._imports(child, for_types)
-            return
-        for child in ast.iter_child_nodes(node):
-            yield from self._imports(child, for_types)
+            yield "numba.cuda"
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -70,10 +73,6 @@ class Module:
         parts = self.name.split(".")
         parts = parts[: len(parts) - node.level + (1 if self.is_package else 0)]
         return ".".join([*parts, *([node.module] if node.module else [])])
-
-
-def _called(node: ast.Call) -> str:
-    return ast.unparse(node.func)
 
 
 def is_within(name: str, package: str) -> bool:

@@ -50,6 +50,7 @@ BREAKS = [
     (rules.confined_packages, [module("backends.cpu", "import cupy")]),
     (rules.confined_packages, [module("cli", "import napari")]),
     (rules.numeric_core_is_lean, [module("backends.cpu", "import dask.array as da")]),
+    (rules.numeric_core_is_lean, [module("kernels.resample", "def f():\n    import dask")]),
     (rules.numeric_core_is_lean, [module("kernels.zero_loss", "from phonon_eels.spectrum_image import EnergyAxis")]),
     (
         rules.no_import_cycles,
@@ -82,6 +83,7 @@ KEEPS = [
     (rules.confined_packages, [module("backends.cuda", "import cupy\nfrom numba import cuda")]),
     (rules.confined_packages, [module("kernels.device", "import numba\nx = numba.config.ENABLE_CUDASIM")]),
     (rules.numeric_core_is_lean, [module("backends.cpu", "import math, numpy\nfrom phonon_eels.kernels import x")]),
+    (rules.numeric_core_is_lean, [module("backends.cpu", "def f():\n    import dask.array as da")]),
     (
         rules.no_import_cycles,
         [
