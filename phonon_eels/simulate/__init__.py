@@ -1,0 +1,1 @@
+"""Spectrum images of a layered crystal with known truth."""
