@@ -79,7 +79,8 @@ def uniform(axis: Axis, what: str) -> tuple[float, float]:
     offset, scale = float(axis.get("offset", 0.0) or 0.0), float(axis.get("scale", 1.0))
     if not np.isfinite(offset) or not np.isfinite(scale) or scale == 0.0:
         raise InputFileError(
-            f"{what}: the axis {name_of(axis)} has step {scale:g} and offset {offset:g}; both must be finite and the step not 0"
+            f"{what}: the axis {name_of(axis)} has step {scale:g} and offset {offset:g}; "
+            f"both must be finite and the step not 0"
         )
     return offset, scale
 

@@ -14,7 +14,7 @@ NOISE_FIELDS = ("gain", "dark_level", "read_noise_e", "noise_correlation")
 
 
 def known_noise(noise: NoiseModel) -> dict[str, Any]:
-    """Return what is given or measured of a noise model; what is assumed is left out, so that nobody takes it for known."""
+    """Return what is given or measured of a noise model; left out is what nobody should take for known."""
     known = {name: getattr(noise, name) for name in NOISE_FIELDS if noise.source.get(name, "assumed") != "assumed"}
     if known:
         known["source"] = {name: noise.source[name] for name in known}
