@@ -36,7 +36,23 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
         If the file cannot be read, or a key or a value is not allowed; the message names the key.
     """
     tree = {} if path is None else read_yaml(Path(path))
-    return _check(Settings, apply_overrides(tree, overrides), str(path) if path else "settings")
+    return settings_from_tree(apply_overrides(tree, overrides), str(path) if path else "settings")
+
+
+def settings_from_tree(tree: Mapping[str, Any], origin: str) -> Settings:
+    """Check settings that are already a tree of plain values.
+
+    Parameters
+    ----------
+    origin
+        Where they come from (a file, an option), for the message.
+
+    Raises
+    ------
+    ConfigError
+        As `load_settings`.
+    """
+    return _check(Settings, tree, origin)
 
 
 def load_material(name_or_path: str, relative_to: Path | None = None) -> Material:
