@@ -15,7 +15,7 @@ LAYERS = (
     ("config", "materials", "kernels"),
     ("spectrum_image",),
     ("backends",),
-    ("steps", "lattice", "io", "simulate", "figures", "quality"),
+    ("steps", "forward", "lattice", "io", "simulate", "figures", "quality"),
     ("pipeline", "provenance"),
     ("cli", "signals", "viewer", "__main__"),
 )
