@@ -1,0 +1,114 @@
+"""The steps, in order, and what each depends on. Known without importing any of them, because that costs seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from phonon_eels.errors import ConfigError
+
+if TYPE_CHECKING:
+    from phonon_eels.steps.spec import Route, StepSpec
+
+Shared = Literal["material", "route", "acquisition", "seed"]
+
+
+@dataclass(frozen=True)
+class StepEntry:
+    """A line of the registry.
+
+    Attributes
+    ----------
+    name
+        Name of the step and of its module.
+    makes_image
+        True if it may write a new spectrum image, which later steps then read instead of an earlier one.
+    needs
+        Earlier steps whose maps, tables or summaries it reads; those outside the route are left out.
+    shared
+        Parts of the settings it uses beside its own section. The step is given only these (the others at their
+        defaults), so that a step cannot depend on what would not make its result stale.
+    classic_only
+        True if the forward route leaves it out.
+    """
+
+    name: str
+    makes_image: bool = False
+    needs: tuple[str, ...] = ()
+    shared: tuple[Shared, ...] = ()
+    classic_only: bool = False
+
+    def load(self) -> StepSpec:
+        """Import the step's module and return what it declares."""
+        spec: StepSpec = getattr(import_module(f"phonon_eels.steps.{self.name}"), self.name.upper())
+        return spec
+
+
+REGISTRY: tuple[StepEntry, ...] = (
+    StepEntry("ingest", makes_image=True, shared=("acquisition", "material", "seed")),
+    StepEntry("register_frames", makes_image=True, shared=("material", "seed")),
+    StepEntry("remove_spikes", makes_image=True, shared=("seed",)),
+    StepEntry("align_zlp", makes_image=True, shared=("route", "seed")),
+    StepEntry("calibrate", makes_image=True, needs=("align_zlp",), shared=("material", "route", "seed")),
+    StepEntry("normalise", makes_image=True, needs=("align_zlp",), classic_only=True),
+    StepEntry("denoise", makes_image=True, shared=("seed",), classic_only=True),
+    StepEntry("subtract_zlp", makes_image=True, needs=("align_zlp",), shared=("material",), classic_only=True),
+    StepEntry("deconvolve", makes_image=True, needs=("align_zlp",), shared=("seed",), classic_only=True),
+    StepEntry("fit_peaks", needs=("align_zlp",), shared=("acquisition", "material", "route", "seed")),
+    StepEntry("assign_layers", shared=("material", "seed")),
+    StepEntry("map_superstructure", needs=("assign_layers",), shared=("material", "seed")),
+    StepEntry(
+        "measure_modulation",
+        needs=("align_zlp", "fit_peaks", "assign_layers", "map_superstructure"),
+        shared=("acquisition", "material", "route", "seed"),
+    ),
+    StepEntry(
+        "report",
+        needs=(
+            "ingest", "register_frames", "remove_spikes", "align_zlp", "calibrate", "normalise", "denoise",
+            "subtract_zlp", "deconvolve", "fit_peaks", "assign_layers", "map_superstructure", "measure_modulation",
+        ),
+        shared=("acquisition", "material", "route", "seed"),
+    ),
+)  # fmt: skip
+"""Every step in the order in which they run."""
+
+
+def find_step(name: str) -> StepEntry:
+    """Return the line of a step.
+
+    Raises
+    ------
+    ConfigError
+        If there is no step of that name.
+    """
+    for entry in REGISTRY:
+        if entry.name == name:
+            return entry
+    raise ConfigError(f"step = {name!r} is none of the steps; they are {', '.join(entry.name for entry in REGISTRY)}")
+
+
+def steps_of_route(route: Route) -> tuple[StepEntry, ...]:
+    """Return the steps that a route runs, in order."""
+    return tuple(entry for entry in REGISTRY if route == "classic" or not entry.classic_only)
+
+
+def upstream(name: str, route: Route) -> tuple[str, ...]:
+    """Return the steps whose results a step reads on a route: the image it starts from, then what it needs.
+
+    Examples
+    --------
+    >>> upstream("fit_peaks", "forward")
+    ('calibrate', 'align_zlp')
+    >>> upstream("fit_peaks", "classic")
+    ('deconvolve', 'align_zlp')
+    """
+    entry = find_step(name)
+    route_steps = steps_of_route(route)
+    if entry not in route_steps:
+        raise ConfigError(f"step {name} does not belong to route = {route}; set route: classic, or leave the step out")
+    before = route_steps[: route_steps.index(entry)]
+    images = [earlier.name for earlier in before if earlier.makes_image]
+    names = [*images[-1:], *(earlier.name for earlier in before if earlier.name in entry.needs)]
+    return tuple(dict.fromkeys(names))
