@@ -1,0 +1,30 @@
+"""Figures: results in, matplotlib Figures out. One function per figure, shared by report, notebooks and viewer."""
+
+from phonon_eels.figures.lattice import plot_lattice
+from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status
+from phonon_eels.figures.modulation import plot_modulation_spectrum, plot_period_scan, plot_phase_dependence, plot_units
+from phonon_eels.figures.overview import plot_overview
+from phonon_eels.figures.spectra import plot_classic_route, plot_layer_spectra, plot_mean_spectrum
+from phonon_eels.figures.style import COLUMN_MM, PAGE_MM, save_figure
+from phonon_eels.figures.truth import plot_truth
+from phonon_eels.figures.zero_loss import plot_zero_loss
+
+__all__ = [
+    "COLUMN_MM",
+    "PAGE_MM",
+    "plot_classic_route",
+    "plot_lattice",
+    "plot_layer_spectra",
+    "plot_map",
+    "plot_mean_spectrum",
+    "plot_mode_maps",
+    "plot_modulation_spectrum",
+    "plot_overview",
+    "plot_period_scan",
+    "plot_phase_dependence",
+    "plot_status",
+    "plot_truth",
+    "plot_units",
+    "plot_zero_loss",
+    "save_figure",
+]
