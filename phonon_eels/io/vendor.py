@@ -1,0 +1,360 @@
+"""What is in a file: every signal that RosettaSciIO finds, with axes and metadata, nothing interpreted yet.
+
+Files come from elsewhere and are not trusted: nothing in them is unpickled or evaluated, and whatever goes wrong in a
+reader ends as `InputFileError` with the name of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from phonon_eels.errors import InputFileError
+from phonon_eels.io.axes import axis_unit, mev_per_unit
+
+Kind = Literal["spectrum", "image", "other"]
+
+HYPERSPY_SUFFIXES = (".hspy", ".zspy", ".hdf5")
+SUFFIXES = (*HYPERSPY_SUFFIXES, ".dm3", ".dm4", ".emd", ".msa", ".zip")
+NION_SUFFIXES = (".ndata", ".ndata1", ".nhdf", ".nsproj")
+_ZIP_LIMIT_BYTES = 4_000_000_000
+_HDF5_BEGINS = b"\x89HDF\r\n\x1a\n"
+# Codecs that only move bytes. numcodecs also has "pickle", which runs whatever the file tells it to.
+_HARMLESS_CODECS = frozenset(
+    (
+        *("blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "shuffle", "delta", "fixedscaleoffset", "quantize"),
+        *("packbits", "bitround", "astype", "categorize", "crc32", "crc32c", "adler32", "fletcher32", "base64"),
+        *("jenkins_lookup3", "vlen-utf8", "vlen-bytes", "vlen-array", "msgpack", "msgpack2", "json", "json2"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class FileSignal:
+    """One signal of a file.
+
+    Attributes
+    ----------
+    number
+        Place in the file, from 0; what `ingest.signal` selects.
+    data
+        Numpy or dask array, in the order of `axes`.
+    axes
+        HyperSpy's axis dictionaries, in the order of the array.
+    metadata
+        HyperSpy's metadata tree.
+    original
+        What the vendor wrote, as a tree.
+    flags_meant
+        True where the marks "navigation"/"signal" of the axes are the user's own (HyperSpy's formats), so that
+        they must agree with the units.
+    """
+
+    number: int
+    data: Any
+    axes: tuple[Mapping[str, Any], ...]
+    metadata: Mapping[str, Any]
+    original: Mapping[str, Any] = field(default_factory=dict)
+    flags_meant: bool = False
+
+    @property
+    def title(self) -> str:
+        """Title, or an empty text."""
+        return str(entry(self.metadata, "General.title") or "")
+
+    @property
+    def signal_type(self) -> str:
+        """HyperSpy's signal type: "EELS", "EDS_TEM", empty …"""
+        return str(entry(self.metadata, "Signal.signal_type") or "")
+
+    @property
+    def kind(self) -> Kind:
+        """What the signal can be used as."""
+        if self.signal_type.startswith("EDS") or self.data.ndim == 0:
+            return "other"
+        if any(mev_per_unit(axis_unit(axis)) is not None for axis in self.axes):
+            return "spectrum"
+        n_signal = sum(not axis.get("navigate", False) for axis in self.axes)
+        if self.data.ndim == 2 and n_signal in (0, 2):
+            return "image"
+        return "spectrum" if n_signal == 1 else "other"
+
+
+def entry(tree: Mapping[str, Any], path: str) -> Any:
+    """Return what stands at a dotted path of a metadata tree, None where nothing does."""
+    found: Any = tree
+    for name in path.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return None
+        found = found[name]
+    return found
+
+
+def load_signals(path: str | Path, *, lazy: bool = True) -> list[FileSignal]:
+    """Read all signals of a file.
+
+    Parameters
+    ----------
+    path
+        ``.hspy .zspy .hdf5 .dm3 .dm4 .emd .msa``, or a ``.zip`` with one such file in it (which is read eagerly).
+    lazy
+        Leave arrays on the disk where the format can.
+
+    Raises
+    ------
+    InputFileError
+        If the file is missing, of another format, damaged, or not safe to open.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    _check_path(path, suffix)
+    if suffix == ".zip":
+        return _load_zipped(path)
+    try:
+        found = list(_READERS[suffix](path, lazy))
+    except InputFileError:
+        raise
+    except MemoryError as problem:
+        raise InputFileError(f"{path} needs more memory than there is; use a computer with more") from problem
+    # Readers of foreign formats fail in every way there is; what users need is the file's name and a cure.
+    except Exception as problem:
+        reason = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+        raise InputFileError(
+            f"{path} cannot be read as {suffix} ({reason}); it may be truncated or of another format: "
+            f"copy it again from the microscope, or open it in the program that wrote it and save it anew"
+        ) from problem
+    signals = [_signal(number, record, suffix, path) for number, record in enumerate(found)]
+    if not signals:
+        raise InputFileError(f"{path} holds no signal at all; choose another file")
+    return signals
+
+
+def _check_path(path: Path, suffix: str) -> None:
+    if not path.exists():
+        near = [other.name for other in path.parent.glob(f"*{suffix}")][:3] if path.parent.is_dir() else []
+        hint = f"; the folder holds {', '.join(sorted(near))}" if near else "; check the name and the folder"
+        raise InputFileError(f"{path} does not exist{hint}")
+    if suffix in NION_SUFFIXES or (suffix == ".h5" and _is_nion(path)):
+        raise InputFileError(
+            f"{path} is a Nion Swift file, which is not read yet; "
+            f"export it from Nion Swift as DigitalMicrograph (.dm4) and read that"
+        )
+    if suffix not in SUFFIXES:
+        raise InputFileError(
+            f"{path} has the ending {suffix or '(none)'!r}; read are {' '.join(SUFFIXES)}: "
+            f"convert it with HyperSpy, hs.load(...).save('name.hspy')"
+        )
+    if path.is_dir() != (suffix == ".zspy") and not (suffix == ".zspy" and zipfile.is_zipfile(path)):
+        what = "a folder" if path.is_dir() else "no folder of arrays"
+        raise InputFileError(f"{path} is {what}, which a {suffix} is not; give the file that holds the data")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputFileError(f"{path} is empty (0 bytes); copy it again from the microscope")
+
+
+def _is_nion(path: Path) -> bool:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "data" in file and "properties" in file["data"].attrs
+    except (OSError, AttributeError):
+        return False
+
+
+def _signal(number: int, record: Mapping[str, Any], suffix: str, path: Path) -> FileSignal:
+    data, axes = record["data"], list(record["axes"])
+    if data.dtype.kind not in "biuf":
+        # Object arrays can only come from pickles or ragged data, complex ones from Fourier space.
+        raise InputFileError(
+            f"{path}: signal {number} has values of type {data.dtype}; counts must be whole or decimal numbers"
+        )
+    metadata: dict[str, Any] = dict(record.get("metadata") or {})
+    original = record.get("original_metadata") or {}
+    _apply_mapping(metadata, original, record.get("mapping") or {})
+    return FileSignal(
+        number=number,
+        data=data,
+        axes=tuple(_in_array_order(axes, tuple(data.shape), number, path)),
+        metadata=metadata,
+        original=original,
+        flags_meant=suffix in HYPERSPY_SUFFIXES,
+    )
+
+
+def _in_array_order(
+    axes: list[Mapping[str, Any]], shape: tuple[int, ...], number: int, path: Path
+) -> list[Mapping[str, Any]]:
+    """Order axes as the array: sizes decide, because the Velox reader numbers rows and columns the wrong way round."""
+    by_index = sorted(axes, key=lambda axis: int(axis.get("index_in_array", 0)))
+    for order in (axes, by_index):
+        if len(order) == len(shape) and all(
+            int(axis.get("size", size)) == size for axis, size in zip(order, shape, strict=True)
+        ):
+            return order
+    sizes = [axis.get("size") for axis in axes]
+    raise InputFileError(
+        f"{path}: signal {number} has an array of shape {shape} but axes of sizes {sizes}; "
+        f"the file is damaged or was changed by hand: open it in HyperSpy and save it anew"
+    )
+
+
+def _apply_mapping(metadata: dict[str, Any], original: Mapping[str, Any], mapping: Mapping[str, Any]) -> None:
+    """Do what HyperSpy does on loading: copy vendor entries to their place in the metadata."""
+    for source, (target, convert) in mapping.items():
+        value = entry(original, source)
+        if value is None:
+            continue
+        try:
+            value = convert(value) if convert is not None else value
+        except Exception:  # a converter that stumbles over one tag must not cost the whole file
+            continue
+        if value is None:
+            continue
+        *parents, last = target.split(".")
+        place = metadata
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = value
+
+
+def _load_zipped(path: Path) -> list[FileSignal]:
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+            members = [
+                item
+                for item in archive.infolist()
+                if not item.is_dir() and Path(item.filename).suffix.lower() in SUFFIXES and item.filename[-4:] != ".zip"
+            ]
+            if len(members) != 1:
+                names = ", ".join(item.filename for item in members) or "none"
+                raise InputFileError(f"{path} must hold one readable file, it holds {names}; unpack it and give one")
+            if members[0].file_size > _ZIP_LIMIT_BYTES:
+                raise InputFileError(f"{path} holds {members[0].file_size} bytes; unpack it and give the file in it")
+            return load_signals(archive.extract(members[0], folder), lazy=False)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as problem:
+        raise InputFileError(f"{path} cannot be unpacked ({problem}); copy it again") from problem
+
+
+def _read_hspy(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
+    from rsciio.hspy import file_reader
+
+    with path.open("rb") as file:
+        begins = file.read(len(_HDF5_BEGINS))
+    if begins != _HDF5_BEGINS:
+        raise InputFileError(
+            f"{path} is no HDF5 file, which a {path.suffix} must be (it begins with {begins!r}); "
+            f"it was renamed, or the copy failed: export it again from the program that wrote it"
+        )
+    yield from _signals_only(file_reader(str(path), lazy=lazy))
+
+
+def _read_zspy(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
+    from rsciio.zspy import file_reader
+
+    _refuse_unsafe_codecs(path)
+    yield from _signals_only(file_reader(str(path), lazy=lazy, mode="r"))
+
+
+def _signals_only(records: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Models without a signal stand in the same list."""
+    return (record for record in records if "data" in record and "axes" in record)
+
+
+def _refuse_unsafe_codecs(path: Path) -> None:
+    """Look at every array description before anything is decoded: the pickle codec would run code from the file."""
+    if path.is_file():
+        with zipfile.ZipFile(path) as archive:
+            texts = [archive.read(name) for name in archive.namelist() if name.endswith((".zarray", ".zmetadata"))]
+    else:
+        texts = [part.read_bytes() for part in path.rglob(".zarray")]
+        texts += [part.read_bytes() for part in path.rglob(".zmetadata")]
+    if not texts:
+        raise InputFileError(f"{path} holds no arrays; the copy is incomplete, copy the whole folder again")
+    for text in texts:
+        for codec in _codec_names(json.loads(text)):
+            if codec not in _HARMLESS_CODECS:
+                raise InputFileError(
+                    f"{path} uses the codec {codec!r}, which may run code from the file; it is not opened: "
+                    f"load it in HyperSpy if you trust it, and save it anew"
+                )
+
+
+def _codec_names(tree: Any) -> Iterator[str]:
+    """Every codec named anywhere in an array description."""
+    if isinstance(tree, dict):
+        for name in ("compressor", "filters"):
+            given = tree.get(name)
+            for codec in given if isinstance(given, list) else [given]:
+                if isinstance(codec, dict):
+                    yield str(codec.get("id"))
+        for branch in tree.values():
+            yield from _codec_names(branch)
+    elif isinstance(tree, list):
+        for branch in tree:
+            yield from _codec_names(branch)
+
+
+def _read_digital_micrograph(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
+    from rsciio.digitalmicrograph import file_reader
+
+    yield from file_reader(str(path), lazy=lazy)
+
+
+def _read_emd(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
+    from rsciio.emd import file_reader
+
+    yield from file_reader(str(path), lazy=lazy)
+
+
+def _read_msa(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
+    from rsciio.msa import file_reader
+
+    # A text file of one spectrum: there is nothing to be lazy about.
+    yield from file_reader(str(path), lazy=False)
+
+
+_READERS: Mapping[str, Callable[[Path, bool], Iterator[Mapping[str, Any]]]] = {
+    ".hspy": _read_hspy,
+    ".hdf5": _read_hspy,
+    ".zspy": _read_zspy,
+    ".dm3": _read_digital_micrograph,
+    ".dm4": _read_digital_micrograph,
+    ".emd": _read_emd,
+    ".msa": _read_msa,
+}
+
+
+def load_array_image(path: Path) -> np.ndarray:
+    """Read a single image from ``.npy`` or an image format; pickles are refused.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns), or (frames, rows, columns) where the file has several pages.
+
+    Raises
+    ------
+    InputFileError
+        If it cannot be read.
+    """
+    if not path.is_file():
+        raise InputFileError(f"{path} does not exist; check the name of the HAADF image")
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+        if path.suffix.lower() in (".tif", ".tiff"):
+            from rsciio.tiff import file_reader as read_tiff
+
+            return np.asarray(read_tiff(str(path))[0]["data"])
+        from rsciio.image import file_reader as read_picture
+
+        return np.asarray(read_picture(str(path))[0]["data"])
+    except Exception as problem:  # readers of foreign formats fail in every way there is
+        raise InputFileError(f"{path} cannot be read as an image ({problem}); save it as .tif or .npy") from problem
