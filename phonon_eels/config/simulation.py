@@ -84,7 +84,7 @@ class SimulatedZeroLoss(Frozen):
     skirt_share: Fraction = 0.05
     """Gaussian with exponential skirts: area of the skirts."""
     skirt_loss_mev: Positive = 12.0
-    """Gaussian with exponential skirts: decay length on the loss side."""
+    """Gaussian with exponential skirts: decay length on the loss side (scaled with the width where that wanders)."""
     skirt_gain_mev: Positive = 8.0
     """Gaussian with exponential skirts: decay length on the gain side."""
     asymmetry: float = Field(default=0.1, gt=-0.9, lt=0.9)
@@ -97,7 +97,7 @@ class SimulatedZeroLoss(Frozen):
     """Share of that variance which changes slowly; the rest changes from position to position."""
     wander_positions: Positive = 150.0
     """Correlation length of the slow part, in positions."""
-    haadf_slope: float = 0.2
+    haadf_slope: float = 0.05
     """Relative change of the peak's area per relative change of the HAADF (elastic scattering); 0: none."""
 
 
@@ -113,11 +113,11 @@ class SimulatedPhonons(Frozen):
     """Skewed: change of the width over one width, positive for a tail to low energies."""
     table: Path | None = None
     """Table: text file with two columns, (energy − mode energy) / width and density; default: a flat optical band."""
-    energies_mev: dict[str, Positive] = {}
+    energies_mev: dict[str, Positive] = Field(default_factory=dict)
     """Mode → energy where the truth is to differ from the material file."""
-    fwhms_mev: dict[str, Positive] = {}
+    fwhms_mev: dict[str, Positive] = Field(default_factory=dict)
     """Mode → intrinsic width where the truth is to differ from the material file."""
-    relative_areas: dict[str, NonNegative] = {}
+    relative_areas: dict[str, NonNegative] = Field(default_factory=dict)
     """Mode → relative area where the truth is to differ from the material file."""
     localisation_fwhm_nm: Positive | None = None
     """Region around a plane that its modes are excited from, without the probe; default: the material's."""
@@ -157,7 +157,7 @@ class SimulatedModulation(Frozen):
     """False: no mode energy is modulated, whatever else says; weights and widths stay. This makes the null twin."""
     primary_energy_mev: float = 1.0
     """Amplitude of the material's primary mode, unless `modes` names it."""
-    modes: dict[str, ModeModulation] = {}
+    modes: dict[str, ModeModulation] = Field(default_factory=dict)
     phase_rule: Literal["material", "outward", "in_phase"] = "material"
     """outward: counted along each plane's outward normal; in_phase: the impostor, equal in all planes at equal b."""
 
@@ -173,9 +173,9 @@ class SimulatedStructure(Frozen):
     """Period; default: the material's."""
     phase_rad: float = 0.6
     """Phase of the wave at b = 0."""
-    bunching_nm: dict[str, float] = {"BiO": 0.035, "SrO": 0.03}
+    bunching_nm: dict[str, float] = Field(default_factory=lambda: {"BiO": 0.035, "SrO": 0.03})
     """Layer → amplitude of the displacement along b, a quarter period from that along c (drawn in the HAADF)."""
-    lateral_offset: dict[str, float] = {}
+    lateral_offset: dict[str, float] = Field(default_factory=dict)
     """Layer → offset of its columns as a fraction of b. Along [100] all cations share their places: 0."""
 
 

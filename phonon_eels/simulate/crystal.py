@@ -116,7 +116,7 @@ def crystal_of(material: Material) -> Crystal:
 
 
 def superstructure_period_nm(settings: SimulationSettings, material: Material) -> float:
-    """Return the period of the displacement wave; without a superstructure the lateral lattice parameter, as a scale."""
+    """Return the period of the displacement wave; without a superstructure the lattice parameter b, as a scale."""
     if settings.structure.period_nm is not None:
         return settings.structure.period_nm
     if material.superstructure is None:
@@ -146,10 +146,8 @@ def planes_between(settings: SimulationSettings, material: Material, low_nm: flo
                 if low_nm <= height <= high_nm:
                     found.append((height, slab, side, index))
     found.sort()
-    height_nm, slab, side, index = (
-        (np.array(column) for column in zip(*found, strict=True)) if found else np.zeros((4, 0))
-    )
-    return _displaced(settings, material, height_nm, slab.astype(int), side.astype(int), index.astype(int))
+    numbers = np.array([entry[1:] for entry in found], dtype=int).reshape(len(found), 3)
+    return _displaced(settings, material, np.array([entry[0] for entry in found]), *numbers.T)
 
 
 def _displaced(
@@ -180,7 +178,7 @@ def _displaced(
         slab=slab,
         side=side,
         layer=index,
-        height_nm=height_nm.astype(float),
+        height_nm=height_nm,
         amplitude_nm=amplitude,
         outward_shift_rad=np.where(outward > 0, 0.0, np.pi),
         modulation_shift_rad=np.where(modulation > 0, 0.0, np.pi),

@@ -67,7 +67,7 @@ def to_crystal(
 
 
 def _offsets(settings: SimulationSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of the probe from its nominal place in nm: (frames, rows, columns) along rows' and columns' direction."""
+    """Distances of the probe from its nominal place in nm, along the rows' and the columns' direction."""
     scan = settings.scan
     shape = (scan.frames, scan.rows, scan.columns)
     time = np.arange(scan.rows * scan.columns).reshape(shape[1:]) / (scan.rows * scan.columns)

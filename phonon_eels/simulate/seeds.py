@@ -17,6 +17,7 @@ class Stream(IntEnum):
     HAADF = 5
     FIXED_PATTERN = 6
     DETECTOR = 7
+    SPIKES = 8
 
 
 def generator(seed: int, stream: Stream, *block: int) -> np.random.Generator:
