@@ -55,7 +55,9 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("denoise", makes_image=True, shared=("seed",), classic_only=True),
     StepEntry("subtract_zlp", makes_image=True, needs=("align_zlp",), shared=("material",), classic_only=True),
     StepEntry("deconvolve", makes_image=True, needs=("align_zlp",), shared=("seed",), classic_only=True),
-    StepEntry("fit_peaks", needs=("align_zlp",), shared=("acquisition", "material", "route", "seed")),
+    StepEntry(
+        "fit_peaks",
+        needs=("align_zlp", "calibrate", "normalise"), shared=("acquisition", "material", "route", "seed")),
     StepEntry("assign_layers", shared=("material", "seed")),
     StepEntry("map_superstructure", needs=("assign_layers",), shared=("material", "seed")),
     StepEntry(

@@ -1,0 +1,40 @@
+# Every dataset of pipelines/datasets.tsv, every step of the route:  snakemake --cores all
+# Settings: pipelines/config.yaml. Profiles: pipelines/profiles. A step's folder and its log carry the step's name.
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version, validate
+
+from phonon_eels.pipeline.workflow import Workflow
+
+min_version("9.0")
+
+
+configfile: "pipelines/config.yaml"
+report: "pipelines/report/workflow.rst"
+
+
+validate(config, "pipelines/schema/config.schema.yaml")
+WORKFLOW = Workflow.from_config(config)
+RESULTS = WORKFLOW.results
+# The program of the environment that Snakemake itself runs in, activated or not.
+shell.prefix(f"export PATH={str(Path(sys.executable).parent)!r}:$PATH; ")
+
+
+wildcard_constraints:
+    dataset="|".join(WORKFLOW.datasets),
+
+
+include: "pipelines/rules/prepare.smk"
+include: "pipelines/rules/classic.smk"
+include: "pipelines/rules/analyse.smk"
+
+
+rule all:
+    input:
+        expand(rules.report.output.html, dataset=WORKFLOW.datasets),
+    default_target: True
+
+
+onerror:
+    print(WORKFLOW.failures(), file=sys.stderr)

@@ -1,0 +1,149 @@
+"""Words and options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from phonon_eels import __version__
+from phonon_eels.cli import commands
+
+_EPILOG = """\
+exit codes: 0 done, 2 bad input, 3 a quality check failed, 130 stopped
+Paths of results go to standard output, one a line; everything else to standard error.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; every step of the registry is a command."""
+    parser = argparse.ArgumentParser(
+        prog="phonon-eels",
+        description="Layer-resolved phonon maps from STEM-EELS spectrum images.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"phonon-eels {__version__}")
+    words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(words)
+    _add_inspect(words)
+    _add_simulate(words)
+    _add_schema(words)
+    _add_steps(words)
+    return parser
+
+
+def _add_run(words: Any) -> None:
+    run = _command(words, "run", "all steps on one file, without Snakemake", commands.run)
+    run.add_argument("file", type=Path, metavar="FILE", help="spectrum image, in any format that HyperSpy reads")
+    run.add_argument(
+        "--output", type=Path, default=Path("results"), metavar="DIR", help="folder of all results (results)"
+    )
+    run.add_argument(
+        "--dataset", metavar="NAME", help="name of this file's results (the file's name without its ending)"
+    )
+    _add_haadf(run)
+    _add_settings(run)
+    _add_machine(run)
+
+
+def _add_inspect(words: Any) -> None:
+    inspect = _command(
+        words, "inspect", "what is this file: axes, units, zero-loss width, what is missing", commands.inspect
+    )
+    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.add_argument("--json", action="store_true", help="as JSON, for programs")
+    _add_set(inspect, "acquisition.energy_unit=meV")
+
+
+def _add_simulate(words: Any) -> None:
+    simulate = _command(words, "simulate", "a spectrum image with known truth", commands.simulate)
+    simulate.add_argument(
+        "file", type=Path, metavar="FILE", nargs="?", help="the .hspy file to write; FILE's .truth.json lies beside it"
+    )
+    simulate.add_argument("--config", type=Path, metavar="YAML", help="settings of the simulation")
+    _add_set(simulate, "scan.rows=64")
+    simulate.add_argument("--sample", type=Path, metavar="DIR", help="instead: the two sample scans, into this folder")
+    simulate.add_argument("--schema", action="store_true", help="instead: the JSON schema of the simulation's settings")
+
+
+def _add_schema(words: Any) -> None:
+    _command(words, "schema", "JSON schema of all settings", commands.schema)
+
+
+def _add_steps(words: Any) -> None:
+    from phonon_eels.config import Settings
+    from phonon_eels.steps.registry import REGISTRY
+
+    for entry in REGISTRY:
+        about = (Settings.model_fields[entry.name].annotation.__doc__ or "").strip().splitlines()[0]
+        step = _command(words, entry.name, f"step: {about[:1].lower()}{about[1:].rstrip('.')}", commands.step)
+        step.set_defaults(step=entry.name)
+        if entry.name == "ingest":
+            step.add_argument("file", type=Path, metavar="FILE", nargs="?", help="default: the file it has read before")
+            _add_haadf(step)
+        step.add_argument(
+            "--dataset-folder", type=Path, required=True, metavar="DIR", help="folder of the dataset, as results/scan1"
+        )
+        _add_settings(step)
+        _add_machine(step)
+
+
+def _command(words: Any, name: str, about: str, function: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = words.add_parser(
+        name, help=about.replace("%", "%%"), description=about[:1].upper() + about[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(command=function)
+    parser.add_argument("--quiet", action="store_true", help="say only warnings and errors")
+    parser.add_argument("--debug", action="store_true", help="say more, and show where an error came from")
+    return parser
+
+
+def _add_haadf(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--haadf", type=Path, metavar="FILE", help="dark-field image, where it is a file of its own")
+
+
+def _add_set(parser: argparse.ArgumentParser, example: str) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help=f"a setting, as {example}; repeatable",
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "settings", "each wins over the one before: --recipe, --config, --settings, --set"
+    )
+    group.add_argument("--recipe", metavar="NAME", help="a shipped set of settings: forward, pku2021")
+    group.add_argument("--config", type=Path, metavar="YAML", help="file of settings")
+    group.add_argument("--settings", metavar="JSON", help="settings as one JSON object, as the workflow gives them")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="one setting, as fit_peaks.background=linear; repeatable",
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine", "no influence on the results")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where kernels run (auto)")
+    group.add_argument(
+        "--threads", type=_positive, metavar="N", help="threads (default: all processors of this process)"
+    )
+    group.add_argument("--force", action="store_true", help="run steps again even if they are up to date")
+    group.add_argument("--progress", action="store_true", help="show progress bars even if this is no terminal")
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; give 1 or more")
+    return number

@@ -1,0 +1,57 @@
+"""Start of the program: what happens to errors and signals, and which exit code they give.
+
+0 done · 2 bad input (also what argparse uses) · 3 a quality check failed · 130 stopped with Ctrl-C · 143 terminated.
+Anything else is a defect of the program and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from phonon_eels.cli.parser import build_parser
+from phonon_eels.errors import PhononEELSError, QualityError
+
+BAD_INPUT, QUALITY_FAILURE, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; default: those of this process.
+    """
+    # Blocks of rows are the one level of parallelism; threads of BLAS inside would fight with it for the cores.
+    for name in _ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    options = build_parser().parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`phonon-eels schema | head`). Nothing may be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except PhononEELSError as problem:
+        if options.debug:
+            raise
+        print("error: " + " ".join(str(problem).split()), file=sys.stderr)
+        return QUALITY_FAILURE if isinstance(problem, QualityError) else BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped: finished steps are kept; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Leave through the usual way, so that temporary folders are removed."""
+    raise SystemExit(TERMINATED)

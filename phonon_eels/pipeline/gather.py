@@ -1,0 +1,90 @@
+"""Settings from several sources: a shipped recipe, a file, a tree of values, single ones. Later ones win."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from phonon_eels.config import Settings, apply_overrides
+from phonon_eels.config.load import read_yaml, settings_from_tree
+from phonon_eels.errors import ConfigError
+
+
+def gather_settings(
+    recipe: str | None = None,
+    file: Path | None = None,
+    tree: Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+) -> Settings:
+    """Return checked settings; each source wins over the one before, key by key.
+
+    Parameters
+    ----------
+    recipe
+        Name of a shipped set of settings.
+    file
+        YAML file; a relative path of a material in it counts from its folder.
+    tree
+        Settings as a tree of plain values.
+    overrides
+        ``key=value`` strings.
+
+    Raises
+    ------
+    ConfigError
+        If a source cannot be read, or a key or a value is not allowed; the message names the key.
+    """
+    merged: dict[str, Any] = {}
+    origins = []
+    if recipe:
+        merged = _merge(merged, read_yaml(recipe_path(recipe)))
+        origins.append(f"recipe {recipe}")
+    if file is not None:
+        merged = _merge(merged, _material_beside(read_yaml(file), file.parent))
+        origins.append(str(file))
+    if tree:
+        merged = _merge(merged, tree)
+    overrides = tuple(overrides)
+    if overrides:
+        merged = apply_overrides(merged, overrides)
+        origins.append("--set")
+    return settings_from_tree(merged, " + ".join(origins) or "settings")
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a shipped recipe: package data in a wheel, ``pipelines/recipes`` in the repository.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    package = Path(str(resources.files("phonon_eels")))
+    found: dict[str, Path] = {}
+    for folder in (package.parent / "pipelines" / "recipes", package / "recipes"):
+        found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in found:
+        raise ConfigError(
+            f"recipe = {name}: is not shipped; use one of {', '.join(sorted(found)) or '(none found)'}, "
+            f"or give a file of your own with --config"
+        )
+    return found[name]
+
+
+def _material_beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A relative material path in a file counts from that file, wherever the program is started."""
+    material = tree.get("material")
+    if isinstance(material, str) and material.endswith((".yaml", ".yml")):
+        path = Path(material).expanduser()
+        return {**tree, "material": str(path if path.is_absolute() else folder / path)}
+    return tree
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
