@@ -1,0 +1,26 @@
+"""The search for zero-loss peaks over a block of spectra on the processor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.zero_loss import find_peak
+
+
+@kernel
+def find_peaks_block(
+    counts: np.ndarray,
+    bad: np.ndarray,
+    low: int,
+    high: int,
+    half_smooth: int,
+    dark_level: float,
+    out: np.ndarray,
+    status: np.ndarray,
+) -> int:
+    """Find the highest peak of every spectrum: counts (positions, channels) → out (positions, 3), status (positions,)."""
+    no_bad = np.empty(0, np.bool_)
+    for p in range(counts.shape[0]):
+        status[p] = find_peak(counts[p], bad[p] if bad.shape[0] > 0 else no_bad, low, high, half_smooth, dark_level, out[p])
+    return 0

@@ -1,0 +1,241 @@
+"""What is fitted to every spectrum of a scan: window, lines, bounds, priors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from phonon_eels.config import Material
+from phonon_eels.config.settings import FitPeaks
+from phonon_eels.errors import DataError
+from phonon_eels.kernels.forward import GAUSSIAN, N_LOCAL, POISSON
+from phonon_eels.kernels.response import FineGrid, ModeTables, ZeroLossShape, build_mode_tables
+from phonon_eels.spectrum_image import EnergyAxis
+
+DEFAULT_GAIN_SIDE_FWHM = 8.0
+DEFAULT_LOSS_SIDE_FWHM = 4.0
+
+
+@dataclass(frozen=True)
+class ForwardModel:
+    """The model of one spectrum, shared by all positions.
+
+    Attributes
+    ----------
+    first_channel
+        First channel of the window, counted from the zero-loss channel.
+    energies_mev
+        Energy loss of the window's channels, from the centre of the zero-loss channel, (n,).
+    dispersion_mev
+        Width of a channel.
+    zero_loss
+        Reference shape of the zero-loss peak; None on the classic route, where it has been removed.
+    tables
+        Lines of the modes.
+    mode_names, mode_energies_mev, bounds_mev, fwhm_mev
+        The modes: names, energies at which they are linearised or started, (modes, 2) bounds, intrinsic widths.
+    free_local
+        (7,) which of height, shift, width, two tails, constant, ramp are fitted.
+    log_width_std, log_tail_std
+        Prior standard deviations around the reference shape.
+    poisson
+        Shifted Poisson likelihood of raw counts, or least squares with known variances.
+    shift_e
+        Variance of the read noise, electrons squared.
+    """
+
+    first_channel: int
+    energies_mev: np.ndarray
+    dispersion_mev: float
+    zero_loss: ZeroLossShape | None
+    tables: ModeTables
+    mode_names: tuple[str, ...]
+    mode_energies_mev: np.ndarray
+    bounds_mev: np.ndarray
+    fwhm_mev: np.ndarray
+    free_local: np.ndarray
+    log_width_std: float
+    log_tail_std: float
+    poisson: bool
+    shift_e: float
+
+    @property
+    def n_modes(self) -> int:
+        """Number of modes."""
+        return len(self.mode_names)
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of one spectrum, fixed ones included."""
+        return N_LOCAL + 3 * self.n_modes
+
+    @property
+    def likelihood(self) -> int:
+        """The kernel's code of the likelihood."""
+        return POISSON if self.poisson else GAUSSIAN
+
+    @property
+    def reference(self) -> np.ndarray:
+        """FWHM and tail exponents of the reference shape, (3,)."""
+        if self.zero_loss is None:
+            return np.array([1.0, 1.5, 1.5])
+        return np.array([self.zero_loss.fwhm_mev, self.zero_loss.tail_loss, self.zero_loss.tail_gain])
+
+    def free(self, energies: bool) -> np.ndarray:
+        """Return which parameters are fitted per position; the intrinsic widths never are."""
+        modes = self.n_modes
+        return np.concatenate([self.free_local, np.ones(modes), np.full(modes, energies), np.zeros(modes)]).astype(np.int8)
+
+    def bounds(self, signed_areas: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return lower and upper bounds; areas may turn negative where positions are pooled, so that sums stay unbiased."""
+        modes = self.n_modes
+        reach = 2.0 * self.dispersion_mev
+        low = [0.0, -reach, -0.5, -0.5, -0.5, -np.inf, -np.inf]
+        high = [np.inf, reach, 0.5, 0.5, 0.5, np.inf, np.inf]
+        area_low = np.full(modes, -np.inf if signed_areas else 0.0)
+        spread = 0.5 * self.fwhm_mev
+        lower = np.concatenate([low, area_low, self.bounds_mev[:, 0], -spread])
+        upper = np.concatenate([high, np.full(modes, np.inf), self.bounds_mev[:, 1], spread])
+        return lower, upper
+
+    def prior_precision(self, energy_prior_std_mev: np.ndarray | None = None) -> np.ndarray:
+        """Return the prior precisions, (parameters,); `energy_prior_std_mev` (modes,), infinite for no prior."""
+        precision = np.zeros(self.n_params)
+        precision[2] = self.log_width_std**-2.0
+        precision[3:5] = self.log_tail_std**-2.0
+        if energy_prior_std_mev is not None:
+            precision[N_LOCAL + self.n_modes : N_LOCAL + 2 * self.n_modes] = energy_prior_std_mev**-2.0
+        return precision
+
+    def with_energies(self, energies_mev: np.ndarray) -> ForwardModel:
+        """Return the model started elsewhere."""
+        return replace(self, mode_energies_mev=np.clip(energies_mev, self.bounds_mev[:, 0], self.bounds_mev[:, 1]))
+
+
+def fit_window(
+    settings: FitPeaks, material: Material, energy: EnergyAxis, zero_channel: float, zero_loss_fwhm_mev: float
+) -> np.ndarray:
+    """Return the window's channels relative to the zero-loss channel.
+
+    Raises
+    ------
+    DataError
+        If a window that was asked for leaves the axis, or the default one reaches none of the modes.
+    """
+    zero_mev = energy.offset_mev + energy.dispersion_mev * round(zero_channel)
+    if settings.window_mev is not None:
+        low, high = settings.window_mev
+        energy.window(low + zero_mev, high + zero_mev, "fit_peaks.window_mev (from the zero-loss peak)")
+    else:
+        low = -DEFAULT_GAIN_SIDE_FWHM * zero_loss_fwhm_mev if settings.gain_side else -2.0 * zero_loss_fwhm_mev
+        high = max(mode.bounds_mev[1] for mode in material.modes)
+        high += DEFAULT_LOSS_SIDE_FWHM * max(zero_loss_fwhm_mev, max(mode.fwhm_mev for mode in material.modes))
+        low = max(low, energy.offset_mev - zero_mev)
+        high = min(high, energy.last_mev - zero_mev)
+    lowest = material.modes[0].energy_mev
+    if high < lowest:
+        raise DataError(
+            f"the energy axis ends {high:g} meV above the zero-loss peak, below the first mode of material "
+            f"{material.name} ({lowest:g} meV); record a wider axis or give another material"
+        )
+    first = int(np.ceil(low / energy.dispersion_mev - 1e-9))
+    last = int(np.floor(high / energy.dispersion_mev + 1e-9))
+    return np.arange(first, last + 1)
+
+
+def modes_in_window(material: Material, highest_mev: float) -> list[int]:
+    """Return the indices of the modes whose energies the window reaches."""
+    return [index for index, mode in enumerate(material.modes) if mode.energy_mev < highest_mev]
+
+
+def build_forward_model(
+    settings: FitPeaks,
+    material: Material,
+    channels: np.ndarray,
+    dispersion_mev: float,
+    zero_loss: ZeroLossShape | None,
+    thermal_mev: float | None,
+    *,
+    energies_mev: np.ndarray | None = None,
+    fwhm_mev: np.ndarray | None = None,
+    shift_e: float = 0.0,
+) -> ForwardModel:
+    """Build the model of a scan.
+
+    Parameters
+    ----------
+    channels
+        Window relative to the zero-loss channel, consecutive.
+    zero_loss
+        Reference zero-loss peak, or None on the classic route.
+    thermal_mev
+        k_B T, or None for lines without occupation (classic route).
+    energies_mev, fwhm_mev
+        Starting energies and intrinsic widths of the modes in the window; default the material's.
+    shift_e
+        Variance of the read noise in electrons squared.
+    """
+    chosen = [material.modes[i] for i in modes_in_window(material, float(channels[-1] * dispersion_mev))]
+    names = tuple(mode.name for mode in chosen)
+    bounds = np.array([mode.bounds_mev for mode in chosen], dtype=float)
+    starts = np.array([mode.energy_mev for mode in chosen]) if energies_mev is None else np.asarray(energies_mev)
+    widths = np.array([mode.fwhm_mev for mode in chosen]) if fwhm_mev is None else np.asarray(fwhm_mev)
+    narrowest = float(widths.min()) if zero_loss is None else min(float(widths.min()), zero_loss.fwhm_mev)
+    reach = 30.0 * (float(widths.max()) if zero_loss is None else zero_loss.fwhm_mev)
+    grid = FineGrid(channels, dispersion_mev, narrowest, reach)
+    tables = build_mode_tables(grid, zero_loss, bounds, widths, thermal_mev, settings.line_shape)
+    peak = zero_loss is not None
+    constant = settings.background in ("constant", "linear")
+    return ForwardModel(
+        first_channel=int(channels[0]),
+        energies_mev=channels * dispersion_mev,
+        dispersion_mev=dispersion_mev,
+        zero_loss=zero_loss,
+        tables=tables,
+        mode_names=names,
+        mode_energies_mev=starts,
+        bounds_mev=bounds,
+        fwhm_mev=widths,
+        free_local=np.array([peak, peak, peak, peak, peak, constant, settings.background == "linear"], dtype=np.int8),
+        log_width_std=settings.log_width_std,
+        log_tail_std=settings.tail_std,
+        poisson=peak,
+        shift_e=shift_e,
+    )
+
+
+def describe(model: ForwardModel, settings: FitPeaks, thermal_mev: float | None) -> dict[str, Any]:
+    """Return everything `model_from_description` needs, ready for JSON."""
+    shape = model.zero_loss
+    return {
+        "first_channel": model.first_channel,
+        "n_channels": int(model.energies_mev.size),
+        "dispersion_mev": model.dispersion_mev,
+        "zero_loss": None if shape is None else [shape.fwhm_mev, shape.tail_loss, shape.tail_gain],
+        "thermal_mev": thermal_mev,
+        "modes": list(model.mode_names),
+        "energies_mev": model.mode_energies_mev.tolist(),
+        "fwhm_mev": model.fwhm_mev.tolist(),
+        "shift_e": model.shift_e,
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def model_from_description(description: Mapping[str, Any], material: Material) -> ForwardModel:
+    """Build the model that an earlier `fit_peaks` used."""
+    first = int(description["first_channel"])
+    shape = description["zero_loss"]
+    return build_forward_model(
+        FitPeaks.model_validate(description["settings"]),
+        material,
+        np.arange(first, first + int(description["n_channels"])),
+        float(description["dispersion_mev"]),
+        None if shape is None else ZeroLossShape(*shape),
+        description["thermal_mev"],
+        energies_mev=np.array(description["energies_mev"]),
+        fwhm_mev=np.array(description["fwhm_mev"]),
+        shift_e=float(description["shift_e"]),
+    )

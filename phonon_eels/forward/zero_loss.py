@@ -1,0 +1,168 @@
+"""Fit the zero-loss peak at every position of a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from phonon_eels.backends.base import Backend, Progress
+from phonon_eels.backends.zero_loss import find_peaks_block
+from phonon_eels.errors import DataError
+from phonon_eels.forward.model import ForwardModel
+from phonon_eels.forward.scan import Alignment, ScanFit, aligned_sums, electrons, fit_scan
+from phonon_eels.kernels.lineshapes import split_pearson7, split_pearson7_area
+from phonon_eels.kernels.response import ModeTables, ZeroLossShape
+from phonon_eels.spectrum_image import SpectrumImage
+
+GAUSSIAN_TAIL = 30.0
+"""A Pearson VII with this exponent is a Gaussian for every purpose here."""
+MIN_HALF_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class PeakSearch:
+    """Fast start: channel, half-height width in channels and height of each position's highest peak; NaN where none."""
+
+    channel: np.ndarray
+    fwhm_channels: np.ndarray
+    height: np.ndarray
+    at_edge: np.ndarray
+
+
+def search_peaks(image: SpectrumImage, channels: slice, backend: Backend, progress: Progress | None = None) -> PeakSearch:
+    """Find the highest peak of every spectrum within a range of channels."""
+    dark = electrons(image)[1]
+
+    def search(first_row: int, counts: np.ndarray, bad: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        rows, columns, n = counts.shape
+        flat = np.ascontiguousarray(counts, dtype=float).reshape(-1, n)
+        mask = np.empty((0, 0), bool) if bad is None else np.ascontiguousarray(bad, dtype=bool).reshape(-1, n)
+        out = np.full((rows * columns, 3), np.nan)
+        status = np.empty(rows * columns, np.int64)
+        find_peaks_block(flat, mask, channels.start, channels.stop, 1, dark, out, status)
+        return out.reshape(rows, columns, 3), status.reshape(rows, columns)
+
+    parts = backend.map_rows(search, [image.counts, image.bad], progress=progress)
+    found = np.concatenate([part[0] for part in parts])
+    status = np.concatenate([part[1] for part in parts])
+    found[status != 0] = np.nan
+    return PeakSearch(found[..., 0], found[..., 1], found[..., 2], status == 2)
+
+
+def zero_loss_model(
+    shape: ZeroLossShape, half_width_mev: float, dispersion_mev: float, shift_e: float, gaussian: bool, poisson: bool
+) -> ForwardModel:
+    """Return the model of the zero-loss peak alone, in a window around it."""
+    half = max(int(round(half_width_mev / dispersion_mev)), MIN_HALF_CHANNELS)
+    channels = np.arange(-half, half + 1)
+    none = ModeTables(np.zeros((0, 5, 4, 1, channels.size + 12)), np.zeros(0), 1.0)
+    if gaussian:
+        shape = replace(shape, tail_loss=GAUSSIAN_TAIL, tail_gain=GAUSSIAN_TAIL)
+    return ForwardModel(
+        first_channel=-half, energies_mev=channels * dispersion_mev, dispersion_mev=dispersion_mev, zero_loss=shape,
+        tables=none, mode_names=(), mode_energies_mev=np.zeros(0), bounds_mev=np.zeros((0, 2)), fwhm_mev=np.zeros(0),
+        free_local=np.array([1, 1, 1, not gaussian, not gaussian, 0, 0], dtype=np.int8),
+        log_width_std=1.0, log_tail_std=0.3, poisson=poisson, shift_e=shift_e,
+    )  # fmt: skip
+
+
+def estimate_shape(image: SpectrumImage, search: PeakSearch, backend: Backend) -> ZeroLossShape:
+    """Estimate the scan-wide zero-loss shape from the mean of all spectra, moved by whole channels.
+
+    Raises
+    ------
+    DataError
+        If no position has a peak.
+    """
+    dispersion = image.energy.dispersion_mev
+    width = float(np.nanmedian(search.fwhm_channels)) if np.isfinite(search.fwhm_channels).any() else np.nan
+    if not np.isfinite(width):
+        raise DataError(
+            f"no zero-loss peak was found between {image.energy.offset_mev:g} and {image.energy.last_mev:g} meV; "
+            "check the energy axis, or give align_zlp.search_window_mev"
+        )
+    alignment = Alignment.from_center(image.energy.offset_mev + dispersion * search.channel, image)
+    half = max(int(np.ceil(2.5 * width)), MIN_HALF_CHANNELS)
+    weights = (alignment.channel >= 0).astype(float)[None]
+    total, _ = aligned_sums(image, alignment, -half, 2 * half + 1, weights, backend)
+    mean = total[0] / max(weights.sum(), 1.0)
+    energies = dispersion * np.arange(-half, half + 1)
+    fwhm = _half_height_width(energies, mean)
+
+    def misfit(log_tails: np.ndarray) -> float:
+        trial = split_pearson7(energies, fwhm, *np.exp(log_tails))
+        inside = np.abs(energies) < 1.5 * fwhm
+        scale = trial[inside] @ mean[inside] / (trial[inside] @ trial[inside])
+        return float((((mean - scale * trial)[inside]) ** 2).sum())
+
+    grid = np.log(np.array([1.0, 1.3, 1.6, 1.9, 2.3, 3.0, 5.0]))
+    best = min(((misfit(np.array([a, b])), a, b) for a in grid for b in grid), key=lambda item: item[0])
+    return ZeroLossShape(fwhm, float(np.exp(best[1])), float(np.exp(best[2])))
+
+
+def _half_height_width(energies: np.ndarray, mean: np.ndarray) -> float:
+    top = int(np.argmax(mean))
+    half = 0.5 * mean[top]
+    edges = []
+    for direction in (-1, 1):
+        i = top
+        while 0 < i < mean.size - 1 and mean[i] > half:
+            i += direction
+        before, here = mean[i - direction], mean[i]
+        step = 1.0 if before <= half else (before - half) / max(before - here, 1e-300)
+        edges.append(energies[i - direction] + direction * step * (energies[1] - energies[0]))
+    return float(edges[1] - edges[0])
+
+
+def fit_zero_loss(
+    image: SpectrumImage,
+    search: PeakSearch,
+    shape: ZeroLossShape,
+    half_width_fwhm: float,
+    gaussian: bool,
+    backend: Backend,
+    progress: Progress | None = None,
+) -> tuple[ForwardModel, Alignment, ScanFit]:
+    """Fit centre, FWHM and both tails at every position by maximum likelihood.
+
+    The tails keep a weak prior (30 % of the exponent) around the scan's own, since the core alone tells little of them.
+    """
+    dispersion = image.energy.dispersion_mev
+    alignment = Alignment.from_center(image.energy.offset_mev + dispersion * search.channel, image)
+    shift_e = image.noise.read_noise_e**2
+    half_width = half_width_fwhm * shape.fwhm_mev
+    model = zero_loss_model(shape, half_width, dispersion, shift_e, gaussian, image.variance is None)
+    gain = electrons(image)[0]
+    starts = np.zeros((*image.shape[:2], model.n_params))
+    starts[..., 0] = np.nan_to_num(search.height) / gain
+    fit = fit_scan(image, model, alignment, starts, backend, free_energies=False, progress=progress)
+    return model, alignment, fit
+
+
+def counts_in_peak(
+    fit: ScanFit, shape: ZeroLossShape, dispersion_mev: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return FWHM (meV), area (electrons) and the area's standard deviation at every position.
+
+    The deviation is that of the height and the width; their correlation (about -0.6 in the core) is not used, so it is
+    an upper bound.
+    """
+    height, log_width, log_loss, log_gain = (fit.params[..., k] for k in (0, 2, 3, 4))
+    fwhm = shape.fwhm_mev * np.exp(log_width)
+    area = np.zeros_like(fwhm)
+    for log_tail, reference in ((log_loss, shape.tail_loss), (log_gain, shape.tail_gain)):
+        tail = np.maximum(reference * np.exp(log_tail), 0.55)
+        area += 0.5 * fwhm * _unit_half_area(tail)
+    area *= height / dispersion_mev
+    relative = np.hypot(fit.std[..., 0] / height, fit.std[..., 2])
+    return fwhm, area, np.abs(area) * relative
+
+
+def _unit_half_area(tail: np.ndarray) -> np.ndarray:
+    """Area of one side of a unit-height, unit-FWHM Pearson VII, times two."""
+    reference = np.array([split_pearson7_area(1.0, float(t), float(t)) for t in _AREA_TAILS])
+    return np.asarray(np.interp(np.log(tail), np.log(_AREA_TAILS), reference))
+
+
+_AREA_TAILS = np.exp(np.linspace(np.log(0.55), np.log(60.0), 400))

@@ -1,0 +1,195 @@
+"""Fit the zero-loss peak at every position; leave the counts alone, or resample them, as the route needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from phonon_eels.config.settings import AlignZlp
+from phonon_eels.errors import DataError
+from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit
+from phonon_eels.forward.zero_loss import PeakSearch, counts_in_peak, estimate_shape, fit_zero_loss, search_peaks
+from phonon_eels.kernels.forward import AT_BOUND, CONVERGED
+from phonon_eels.kernels.response import ZeroLossShape
+from phonon_eels.spectrum_image import EnergyAxis, SpectrumImage, StepResult
+from phonon_eels.steps.maps import count_status, quantity, scan_dataset
+from phonon_eels.steps.spec import StepContext, StepSpec
+
+
+def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) -> StepResult:
+    """Estimate the zero-loss centre (the mode of the fitted peak), FWHM, tails and counts of every position.
+
+    Parameters
+    ----------
+    image
+        Raw counts, (rows, columns, channels).
+    settings
+        See `AlignZlp`.
+
+    Returns
+    -------
+    StepResult
+        Maps of the peak's parameters with standard deviations (Fisher information of the shifted Poisson likelihood, all
+        shape parameters free). With resampling also the image, its peaks at 0 meV.
+
+    Raises
+    ------
+    DataError
+        If no position has a zero-loss peak in the search window.
+    """
+    axis = image.energy
+    window = slice(0, axis.n_channels)
+    if settings.search_window_mev is not None:
+        window = axis.window(*settings.search_window_mev, name="align_zlp.search_window_mev")
+    search = search_peaks(image, window, context.backend)
+    shape = estimate_shape(image, search, context.backend)
+    gaussian = settings.line_shape == "gaussian"
+    model, alignment, fit = fit_zero_loss(
+        image, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress
+    )
+    reference = model.zero_loss
+    assert reference is not None
+    usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
+    if not usable.any():
+        raise DataError(
+            "the zero-loss peak could not be fitted at any position; look at the file with `phonon-eels inspect`, "
+            "or give align_zlp.search_window_mev"
+        )
+    center = axis.offset_mev + axis.dispersion_mev * alignment.channel + fit.params[..., 1]
+    fwhm, counts, counts_std = counts_in_peak(fit, reference, axis.dispersion_mev)
+    values = _maps(fit, reference, center, fwhm, counts, counts_std, usable)
+    maps = scan_dataset(image, values, fit.status, STATUS_MEANINGS)
+    resample = settings.alignment == "resample" or (settings.alignment == "auto" and context.route == "classic")
+    result = _resampled(image, np.where(usable, center, np.nan), reference, context) if resample else None
+    return StepResult(
+        image=result,
+        maps=maps,
+        summary=_summary(values, fit, reference, image, resample, search),
+        messages=_messages(image, fit, search, values, resample),
+    )
+
+
+def _maps(
+    fit: ScanFit,
+    shape: ZeroLossShape,
+    center: np.ndarray,
+    fwhm: np.ndarray,
+    counts: np.ndarray,
+    counts_std: np.ndarray,
+    usable: np.ndarray,
+) -> dict[str, tuple[np.ndarray, str]]:
+    tail_loss, tail_gain = (shape.tail_loss * np.exp(fit.params[..., 3]), shape.tail_gain * np.exp(fit.params[..., 4]))
+    values = {
+        "zlp_center_mev": (center, "meV"),
+        "zlp_center_mev_std": (fit.std[..., 1], "meV"),
+        "zlp_fwhm_mev": (fwhm, "meV"),
+        "zlp_fwhm_mev_std": (fwhm * fit.std[..., 2], "meV"),
+        "zlp_counts": (counts, "electrons"),
+        "zlp_counts_std": (counts_std, "electrons"),
+        "zlp_tail_loss": (tail_loss, "1"),
+        "zlp_tail_loss_std": (tail_loss * fit.std[..., 3], "1"),
+        "zlp_tail_gain": (tail_gain, "1"),
+        "zlp_tail_gain_std": (tail_gain * fit.std[..., 4], "1"),
+        "chi2_per_dof": (fit.pearson_chi2 / np.maximum(fit.n_channels - 5, 1), "1"),
+    }
+    return {name: (np.where(usable, array, np.nan), unit) for name, (array, unit) in values.items()}
+
+
+def _summary(
+    values: dict[str, tuple[np.ndarray, str]],
+    fit: ScanFit,
+    shape: ZeroLossShape,
+    image: SpectrumImage,
+    resample: bool,
+    search: PeakSearch,
+) -> dict[str, Any]:
+    def mean_of(name: str) -> dict[str, Any]:
+        array, unit = values[name]
+        finite = array[np.isfinite(array)]
+        spread = float(finite.std(ddof=1) / np.sqrt(finite.size)) if finite.size > 1 else float("nan")
+        return quantity(float(finite.mean()) if finite.size else float("nan"), spread, unit)
+
+    names = ("zlp_center_mev", "zlp_fwhm_mev", "zlp_tail_loss", "zlp_tail_gain", "zlp_counts")
+    center = values["zlp_center_mev"][0]
+    return {
+        **{name: mean_of(name) for name in names},
+        "zlp_center_spread_mev": float(np.nanstd(center)),
+        "zlp_fwhm_spread_mev": float(np.nanstd(values["zlp_fwhm_mev"][0])),
+        "reference": {"fwhm_mev": shape.fwhm_mev, "tail_loss": shape.tail_loss, "tail_gain": shape.tail_gain},
+        "alignment": "resample" if resample else "coordinate",
+        "line_shape": "split Pearson VII",
+        "peaks_at_window_edge": int(search.at_edge.sum()),
+        "status_counts": count_status(fit.status, STATUS_MEANINGS),
+        "channels_per_fwhm": shape.fwhm_mev / image.energy.dispersion_mev,
+    }
+
+
+def _messages(
+    image: SpectrumImage,
+    fit: ScanFit,
+    search: PeakSearch,
+    values: dict[str, tuple[np.ndarray, str]],
+    resample: bool,
+) -> tuple[str, ...]:
+    messages = []
+    failed = int(np.count_nonzero(~np.isin(fit.status, (CONVERGED, AT_BOUND))))
+    if failed:
+        messages.append(f"the zero-loss peak could not be fitted at {failed} of {fit.status.size} positions")
+    per_fwhm = float(np.nanmedian(values["zlp_fwhm_mev"][0])) / image.energy.dispersion_mev
+    if per_fwhm < 3.0:
+        messages.append(
+            f"the zero-loss peak is only {per_fwhm:.1f} channels wide: its centre depends on the assumed shape of the peak"
+        )
+    misfit = float(np.nanmedian(values["chi2_per_dof"][0]))
+    if misfit > 1.5:
+        messages.append(
+            f"chi-squared per degree of freedom of the zero-loss fit is {misfit:.1f} (1 expected): the peak's shape or the "
+            "noise model is not right, and the standard deviations of its parameters are too small"
+        )
+    if search.at_edge.any():
+        messages.append(f"{int(search.at_edge.sum())} positions have their highest channel at the end of the search window")
+    if resample:
+        messages.append("counts were resampled to put the zero-loss peak at 0 meV: neighbouring channels are correlated")
+    return tuple(messages)
+
+
+def _resampled(
+    image: SpectrumImage, center_mev: np.ndarray, shape: ZeroLossShape, context: StepContext
+) -> SpectrumImage:
+    """Bring every zero-loss peak to 0 meV with counts conserved; spectra without a peak become NaN."""
+    from phonon_eels.backends.resample import resample_block
+
+    axis = image.energy
+    zero = round(axis.channel(float(np.nanmedian(center_mev))))
+    shift = zero - (center_mev - axis.offset_mev) / axis.dispersion_mev
+    gain, dark = image.noise.gain, image.noise.dark_level
+    read = image.noise.read_noise_e
+    half_width = max(int(round(shape.fwhm_mev / axis.dispersion_mev)), 2)
+
+    def move(part: int) -> Any:
+        def block(counts: np.ndarray, bad: np.ndarray | None, shifts: np.ndarray) -> np.ndarray:
+            mask = np.empty((0, 0), bool) if bad is None else bad.reshape(-1, bad.shape[2])
+            flat = np.ascontiguousarray(counts, dtype=float).reshape(-1, counts.shape[2])
+            moved = resample_block(flat, mask, shifts.ravel(), gain, dark, read, half_width)
+            return np.asarray(moved[part].reshape(counts.shape)).astype(np.float32)
+
+        return context.backend.map_cube(block, [image.counts, image.bad, shift[:, :, None]], dtype=np.float32)
+
+    moved_axis = EnergyAxis(-zero * axis.dispersion_mev, axis.dispersion_mev, axis.n_channels)
+    return image.with_(counts=move(0), variance=move(1), bad=None, energy=moved_axis)
+
+
+def alignment_of(image: SpectrumImage, context: StepContext) -> Alignment:
+    """Return where the zero-loss peak of every position lies in an image of a later step."""
+    if image.variance is not None:  # resampled: all peaks are at 0 meV
+        return Alignment.at_zero(image)
+    return Alignment.from_center(np.asarray(context.maps["align_zlp"]["zlp_center_mev"].values), image)
+
+
+ALIGN_ZLP = StepSpec(
+    name="align_zlp",
+    run=align_zlp,
+    makes={"zlp_center_mev": "meV", "zlp_fwhm_mev": "meV", "zlp_counts": "electrons"},
+    reference="maximum likelihood of a split Pearson VII; shifted Poisson noise",
+)

@@ -1,0 +1,288 @@
+"""Fit the material's modes at every position: energies, areas, widths, with standard deviations and a status each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phonon_eels.config import Material
+from phonon_eels.config.settings import FitPeaks
+from phonon_eels.errors import DataError
+from phonon_eels.forward.mean import MeanFit, MeanModel, fit_mean
+from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window
+from phonon_eels.forward.pooled import PooledEnergies, block_sums, pooled_energies
+from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
+from phonon_eels.kernels.forward import AT_BOUND, CONVERGED, N_LOCAL
+from phonon_eels.kernels.response import ZeroLossShape
+from phonon_eels.spectrum_image import SpectrumImage, StepResult
+from phonon_eels.steps.align_zlp import alignment_of
+from phonon_eels.steps.maps import count_status, quantity, scan_dataset
+from phonon_eels.steps.peak_tables import mean_table, mode_table, pair_table
+from phonon_eels.steps.spec import StepContext, StepSpec
+from phonon_eels.units import thermal_energy_mev
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROOM_TEMPERATURE_K = 293.0
+VANISHED_SIGMA = 3.0
+"""A mode whose area is below this many standard deviations has no energy at that position."""
+MODE_STATUS = ("ok", "prior_dominated", "vanished", "failed")
+RELINEARISATIONS = 2
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all passes over the scan share."""
+
+    model: ForwardModel
+    mean: MeanFit
+    alignment: Alignment
+    starts: np.ndarray
+    thermal_mev: float | None
+
+
+def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> StepResult:
+    """Fit every position, forward on raw counts or classically on a loss spectrum with known variance.
+
+    First the aligned mean spectrum (several starts), then energies shared by all positions by maximum likelihood with
+    everything else free at each position, then each position with its own energies. Positions never start from their
+    neighbours, so order and chunks leave no trace.
+
+    Returns
+    -------
+    StepResult
+        Maps over (mode, row, column); tables `modes`, `pairs`, `mean_spectrum`; the description of the model.
+
+    Raises
+    ------
+    DataError
+        If the window leaves the axis, the axis ends below the modes, or the data were denoised but the route is forward.
+    """
+    if image.noise.denoised and context.route == "forward":
+        raise DataError(
+            "fit_peaks on the forward route needs raw counts, but the image was denoised, which correlates its noise; "
+            "set denoise.method to none"
+        )
+    prepared = prepare(image, settings, context)
+    usable_prior = prior_stds(prepared.model, context.material)
+    model, pooled = pool(image, prepared, context)
+    fit = fit_positions(image, model, prepared, usable_prior, settings, context)
+    good = np.isin(fit.status, (CONVERGED, AT_BOUND))
+    if not good.any():
+        raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
+    values, mode_status = peak_maps(fit, model, good, usable_prior, classic=context.route == "classic")
+    maps = scan_dataset(image, values, fit.status, STATUS_MEANINGS, modes=model.mode_names)
+    flags = {"units": "1", "flag_values": np.arange(4, dtype=np.int16), "flag_meanings": " ".join(MODE_STATUS)}
+    maps["mode_status"] = (("mode", "row", "column"), mode_status.astype(np.int16), flags)
+    fitted = describe(model, settings, prepared.thermal_mev)
+    tables: dict[str, pd.DataFrame] = {
+        "modes": mode_table(pooled, prepared.mean, model, context, mode_status),
+        "pairs": pair_table(pooled, model, context.material),
+        "mean_spectrum": mean_table(prepared.mean),
+    }
+    summary: dict[str, Any] = {
+        "model": fitted,
+        "route": context.route,
+        "status_counts": count_status(fit.status, STATUS_MEANINGS),
+        "mode_status_counts": {n: count_status(mode_status[m], MODE_STATUS) for m, n in enumerate(model.mode_names)},
+        "mean_chi2_per_dof": prepared.mean.chi2_per_dof,
+        "median_p_value": float(np.nanmedian(values["p_value"][0])),
+        "zlp_fwhm_mev": quantity(model.reference[0], float("nan"), "meV"),
+        "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
+    }
+    return StepResult(maps=maps, tables=tables, summary=summary, messages=_messages(image, model, fit, prepared, context))
+
+
+def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> Prepared:
+    """Fit the mean spectrum and set up the model and the start of every position."""
+    classic = context.route == "classic"
+    reference = context.summaries["align_zlp"]["reference"]
+    shape = ZeroLossShape(reference["fwhm_mev"], reference["tail_loss"], reference["tail_gain"])
+    temperature = image.acquisition.temperature_k or ROOM_TEMPERATURE_K
+    thermal = None if classic else thermal_energy_mev(temperature)
+    material = _apparent(context.material, shape.fwhm_mev) if classic else context.material
+    alignment = alignment_of(image, context)
+    channels = _window(image, settings, material, alignment, shape, classic)
+    response = None if classic else shape
+    weights = (alignment.channel >= 0).astype(float)[None]
+    total, squares = aligned_sums(image, alignment, int(channels[0]), channels.size, weights, context.backend)
+    n = max(float(weights.sum()), 1.0)
+    mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal)
+    mean = fit_mean(mean_model, total[0] / n, np.maximum(squares[0], 1e-12) / n**2)
+    model = build_forward_model(
+        settings, material, channels, image.energy.dispersion_mev, mean.zero_loss, thermal,
+        energies_mev=mean.energies_fit_mev, fwhm_mev=mean.fwhm_mev,
+        shift_e=0.0 if classic else image.noise.read_noise_e**2,
+    )  # fmt: skip
+    return Prepared(model, mean, alignment, _starts(mean, context, image.shape[:2]), thermal)
+
+
+def _apparent(material: Material, zero_loss_fwhm_mev: float) -> Material:
+    """The classic route sees lines that still carry part of the instrument's width."""
+    modes = [
+        mode.model_copy(update={"fwhm_mev": float(np.hypot(mode.fwhm_mev, 0.7 * zero_loss_fwhm_mev))})
+        for mode in material.modes
+    ]
+    return material.model_copy(update={"modes": tuple(modes)})
+
+
+def _window(
+    image: SpectrumImage, settings: FitPeaks, material: Material, alignment: Alignment, shape: ZeroLossShape, classic: bool
+) -> np.ndarray:
+    found = alignment.channel[alignment.channel >= 0]
+    zero = float(np.median(found)) if found.size else image.energy.channel(0.0)
+    if classic and settings.window_mev is None:
+        low = max(material.modes[0].bounds_mev[0] - material.modes[0].fwhm_mev, image.energy.offset_mev)
+        high = min(material.modes[-1].bounds_mev[1] + 1.5 * material.modes[-1].fwhm_mev, image.energy.last_mev)
+        settings = settings.model_copy(update={"window_mev": (low, high)})
+        zero = image.energy.channel(0.0)
+    return fit_window(settings, material, image.energy, zero, shape.fwhm_mev)
+
+
+def _starts(mean: MeanFit, context: StepContext, shape: tuple[int, int]) -> np.ndarray:
+    """Start every position from the mean fit, scaled by its own zero-loss counts."""
+    counts = np.asarray(context.maps["align_zlp"]["zlp_counts"].values)
+    scale = np.nan_to_num(counts / np.nanmean(counts), nan=1.0)
+    if mean.zero_loss is None:
+        scale = np.ones(shape)
+    start = np.broadcast_to(mean.starts(), (*shape, mean.starts().size)).copy()
+    scaled = [0, *range(N_LOCAL, N_LOCAL + len(mean.areas_e))]
+    start[..., scaled] *= scale[..., None]
+    return start
+
+
+def prior_stds(model: ForwardModel, material: Material) -> np.ndarray:
+    """Return the prior deviation of each mode's energy: the material's where a neighbour is closer than the resolution, else none."""
+    by_name = {mode.name: mode.prior_energy_std_mev for mode in material.modes}
+    resolution = float(model.reference[0]) if model.zero_loss is not None else float(model.fwhm_mev.min())
+    energies = model.mode_energies_mev
+    stds = np.full(model.n_modes, np.inf)
+    for m, name in enumerate(model.mode_names):
+        others = np.delete(energies, m)
+        if others.size and np.abs(others - energies[m]).min() < resolution:
+            stds[m] = by_name[name]
+    return stds
+
+
+def pool(image: SpectrumImage, prepared: Prepared, context: StepContext) -> tuple[ForwardModel, PooledEnergies]:
+    """Estimate energies shared by all positions; areas, zero-loss shape and background stay free at each."""
+    model = prepared.model
+    pooled: PooledEnergies | None = None
+    for _ in range(RELINEARISATIONS):
+        starts = _at_energies(prepared.starts, model)
+        fit = fit_scan(
+            image, model, prepared.alignment, starts, context.backend, free_energies=False, signed_areas=True, profile=True,
+            max_iterations=15,
+        )  # fmt: skip
+        usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
+        pooled = pooled_energies(block_sums(fit, usable), model.mode_energies_mev)
+        model = model.with_energies(pooled.energies_mev)
+    assert pooled is not None
+    return model, pooled
+
+
+def _at_energies(starts: np.ndarray, model: ForwardModel) -> np.ndarray:
+    moved = starts.copy()
+    moved[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = model.mode_energies_mev
+    return moved
+
+
+def fit_positions(
+    image: SpectrumImage,
+    model: ForwardModel,
+    prepared: Prepared,
+    prior_std_mev: np.ndarray,
+    settings: FitPeaks,
+    context: StepContext,
+) -> ScanFit:
+    """Fit each position with its own energies; those that end badly are tried once more from the material's energies."""
+    starts = _at_energies(prepared.starts, model)
+    fit = fit_scan(
+        image, model, prepared.alignment, starts, context.backend, free_energies=True, energy_prior_std_mev=prior_std_mev,
+        max_iterations=settings.max_iterations, progress=context.progress,
+    )  # fmt: skip
+    again = ~np.isin(fit.status, (CONVERGED, AT_BOUND)) & (prepared.alignment.channel >= 0)
+    if not again.any():
+        return fit
+    only = Alignment(np.where(again, prepared.alignment.channel, -1), prepared.alignment.shift_mev)
+    other = _at_energies(prepared.starts, prepared.model)
+    other[..., N_LOCAL : N_LOCAL + model.n_modes] *= 0.3
+    retry = fit_scan(
+        image, model, only, other, context.backend, free_energies=True, energy_prior_std_mev=prior_std_mev,
+        max_iterations=3 * settings.max_iterations,
+    )  # fmt: skip
+    better = np.isin(retry.status, (CONVERGED, AT_BOUND))
+    for target, source in zip(
+        (fit.params, fit.std, fit.objective, fit.pearson_chi2, fit.n_channels, fit.iterations, fit.status),
+        (retry.params, retry.std, retry.objective, retry.pearson_chi2, retry.n_channels, retry.iterations, retry.status),
+        strict=True,
+    ):
+        target[better] = source[better]
+    return fit
+
+
+def peak_maps(
+    fit: ScanFit, model: ForwardModel, good: np.ndarray, prior_std_mev: np.ndarray, *, classic: bool
+) -> tuple[dict[str, tuple[np.ndarray, str]], np.ndarray]:
+    """Return maps of energies, areas and widths with deviations, and the status of every mode at every position."""
+    from scipy.stats import chi2
+
+    energy, energy_std = (np.moveaxis(fit.energies(v), 2, 0) for v in (fit.params, fit.std))
+    area, area_std = (np.moveaxis(fit.areas(v), 2, 0) for v in (fit.params, fit.std))
+    significant = area > VANISHED_SIGMA * area_std
+    prior = prior_std_mev[:, None, None]
+    status = np.where(significant, np.where(energy_std > 0.5 * prior, 1, 0), 2)
+    status = np.where(good & np.isfinite(area), status, 3)
+    status = np.where(good & ~np.isfinite(area_std), 2, status)
+    shown = status <= 1
+    n_free = int(model.free(True).sum())
+    dof = np.maximum(fit.n_channels - n_free, 1)
+    widths = np.broadcast_to(model.fwhm_mev[:, None, None], energy.shape)
+    prefix = "apparent_" if classic else ""
+    values = {
+        f"{prefix}energy_mev": (np.where(shown, energy, np.nan), "meV"),
+        f"{prefix}energy_mev_std": (np.where(shown, energy_std, np.nan), "meV"),
+        "fwhm_mev": (np.where(shown, widths, np.nan), "meV"),
+        "fwhm_mev_std": (np.full(energy.shape, np.nan), "meV"),
+        "area_e": (np.where(good, area, np.nan), "electrons"),
+        "area_e_std": (np.where(good, area_std, np.nan), "electrons"),
+        "background_e": (np.where(good, fit.params[..., 5], np.nan), "electrons/channel"),
+        "background_e_std": (np.where(good, fit.std[..., 5], np.nan), "electrons/channel"),
+        "deviance_per_dof": (np.where(good, fit.pearson_chi2 / dof, np.nan), "1"),
+        "p_value": (np.where(good, chi2.sf(fit.pearson_chi2, dof), np.nan), "1"),
+    }
+    return values, status
+
+
+def _messages(
+    image: SpectrumImage, model: ForwardModel, fit: ScanFit, prepared: Prepared, context: StepContext
+) -> tuple[str, ...]:
+    messages = []
+    if image.acquisition.temperature_k is None:
+        messages.append(
+            f"acquisition.temperature_k is not known: {ROOM_TEMPERATURE_K:g} K assumed for the occupation of the modes"
+        )
+    missing = [mode.name for mode in context.material.modes if mode.name not in model.mode_names]
+    if missing:
+        messages.append(f"modes beyond the end of the energy axis were left out: {', '.join(missing)}")
+    bad = int(np.count_nonzero(~np.isin(fit.status, (CONVERGED, AT_BOUND))))
+    if bad:
+        messages.append(f"{bad} of {fit.status.size} positions could not be fitted; the status map says why")
+    if prepared.mean.chi2_per_dof > 2.0:
+        messages.append(
+            f"the mean spectrum is fitted with chi-squared {prepared.mean.chi2_per_dof:.1f} per degree of freedom "
+            "(1 expected, 0.3 % model error allowed): the shape of the zero-loss peak or the list of modes is not complete"
+        )
+    return tuple(messages)
+
+
+FIT_PEAKS = StepSpec(
+    name="fit_peaks",
+    run=fit_peaks,
+    makes={"energy_mev": "meV", "fwhm_mev": "meV", "area_e": "electrons"},
+    needs=("align_zlp",),
+    reference="maximum likelihood, Levenberg-Marquardt, Fisher covariance",
+)
