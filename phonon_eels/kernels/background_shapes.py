@@ -3,7 +3,7 @@
 Shapes (E in meV, u = ln(E / reference)):
 
 - ``PEARSON7``: I w^(2m) / [w² + (2^(1/m) - 1)(2E - 2t0)²]^m, parameters (ln I, ln w, m, t0): the published group
-  recipe's. Far from the peak only I w^(2m) (2^(1/m) - 1)^-m and m are determined; along that valley the logarithms are straight.
+  recipe's. Far from the peak only I w^(2m) (2^(1/m) - 1)^-m and m are determined; logarithms straighten that valley.
 - ``LOG_QUADRATIC``: exp(p0 + p1 u + p2 u²).
 - ``POWER_LAW``: A exp(-r u).
 - ``EXPONENTIAL``: A exp(-k (E - reference)).
@@ -32,7 +32,7 @@ def background_value(shape: int, p: np.ndarray, energy_mev: float, reference_mev
         x = 2.0 * (energy_mev - p[3]) / width
         q = 1.0 + curvature * x * x
         log_q = math.log(q)
-        value = math.exp(p[0] - p[2] * log_q)
+        value: float = math.exp(p[0] - p[2] * log_q)
         steep = value / q
         gradient[0] = value
         gradient[1] = 2.0 * p[2] * steep * curvature * x * x
@@ -53,7 +53,7 @@ def background_value(shape: int, p: np.ndarray, energy_mev: float, reference_mev
     unit = math.exp(min(-p[1] * distance, 300.0))
     gradient[0] = unit
     gradient[1] = -p[0] * unit * distance
-    return p[0] * unit
+    return float(p[0]) * unit
 
 
 @kernel
@@ -113,3 +113,44 @@ def start_background(
     lower[0], lower[1] = 0.0, 0.0
     upper[0], upper[1] = 1e35, 50.0 if shape == 2 else 10.0
     return 0
+
+
+@kernel
+def background_curve_one(
+    shape: int,
+    p: np.ndarray,
+    covariance: np.ndarray,
+    energies_mev: np.ndarray,
+    reference_mev: float,
+    work: np.ndarray,
+    value: np.ndarray,
+    variance: np.ndarray,
+) -> float:
+    """Write a fitted background and its variance at some energies; return the variance of its sum over them.
+
+    Parameters
+    ----------
+    p, covariance
+        Parameters and their covariance, (4,) and (16,), from `fit_background_one`.
+    work
+        Scratch, (2, 4).
+    value, variance
+        Result, (energies,); NaN where the parameters are.
+    """
+    n_parameters = 4 if shape == 0 else (3 if shape == 1 else 2)
+    gradient, summed = work[0], work[1]
+    for a in range(4):
+        summed[a] = 0.0
+    for i in range(energies_mev.shape[0]):
+        value[i] = background_value(shape, p, energies_mev[i], reference_mev, gradient)
+        spread = 0.0
+        for a in range(n_parameters):
+            summed[a] += gradient[a]
+            for b in range(n_parameters):
+                spread += gradient[a] * covariance[4 * a + b] * gradient[b]
+        variance[i] = max(spread, 0.0) if spread == spread else math.nan
+    total = 0.0
+    for a in range(n_parameters):
+        for b in range(n_parameters):
+            total += summed[a] * covariance[4 * a + b] * summed[b]
+    return max(total, 0.0) if total == total else math.nan

@@ -19,7 +19,7 @@ MAX_ITERATIONS = 200
 RELATIVE_TOLERANCE = 1e-8
 RIDGE = 1e-7
 """Added to the unit diagonal of the scaled normal matrix before it is inverted: the far tail of a Pearson VII leaves
-combinations of its parameters undetermined; they get a large, finite variance, and the background itself is not touched."""
+combinations of its parameters undetermined. They get a large, finite variance; the background's hardly changes."""
 
 OVERSHOOT_FACTOR = 4.0
 """Pearson VII: residuals of channels where the background exceeds the data count four times (published recipe)."""
@@ -151,7 +151,9 @@ def _levenberg_marquardt(
         gained = cost - new_cost
         for a in range(n_parameters):
             p[a] = trial[a]
-        cost = _normal_equations(shape, energies, y, weight, reference, overshoot, p, n_parameters, gradient, normal, rhs)
+        cost = _normal_equations(
+            shape, energies, y, weight, reference, overshoot, p, n_parameters, gradient, normal, rhs
+        )
         damping = max(damping * 0.2, 1e-9)
         if gained <= RELATIVE_TOLERANCE * cost:
             return CONVERGED
@@ -287,9 +289,10 @@ def fit_background_one(
     Parameters
     ----------
     shape
-        ``PEARSON7``, ``LOG_QUADRATIC``, ``POWER_LAW`` or ``EXPONENTIAL``; the last two logarithmic ones need energies > 0.
+        ``PEARSON7``, ``LOG_QUADRATIC``, ``POWER_LAW`` or ``EXPONENTIAL``; the middle two need energies > 0.
     energies_mev, counts, variance
-        Channels of all windows, (channels,), increasing energy. Channels without finite counts or positive variance are left out.
+        Channels of all windows, (channels,), by increasing energy. Those without finite counts or positive variance are
+        left out.
     usable
         False where a channel must not be used, (channels,).
     peak
@@ -297,7 +300,8 @@ def fit_background_one(
     reference_mev
         Energy the amplitudes count from.
     parameters, covariance
-        Result, (4,) and (4, 4), in the units of `counts` and meV; NaN where there is none. A parameter on its bound has variance 0.
+        Result, (4,) and (4, 4), in the units of `counts` and meV; NaN where there is none. A parameter on its bound has
+        variance 0.
     work, small
         Scratch, (3, channels) and (`SMALL_ROWS`, 4).
 
@@ -347,7 +351,19 @@ def fit_background_one(
             shape, energies_mev, y, weight, reference_mev, overshoot, parameters, n_parameters, lower, upper, small
         )
     bound = _covariance(
-        shape, energies_mev, y, v, weight, reference_mev, overshoot, parameters, n_parameters, lower, upper, small, covariance
+        shape,
+        energies_mev,
+        y,
+        v,
+        weight,
+        reference_mev,
+        overshoot,
+        parameters,
+        n_parameters,
+        lower,
+        upper,
+        small,
+        covariance,
     )
     # Back from units of the peak: amplitudes scale, logarithms of amplitudes shift, shapes stay.
     if shape <= 1:

@@ -19,7 +19,7 @@ from phonon_eels.kernels.resample import resample_one
 DONE, NOT_FINITE, EMPTY = 0, 1, 2
 
 EMPTY_CHANNEL_START = 1e-2
-"""Start of a channel without counts, in units of the mean channel: Richardson-Lucy multiplies, so a start of 0 stays 0."""
+"""Start of a channel without counts, in units of the mean channel: the iteration multiplies, so 0 would stay 0."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,9 @@ def apply_matrix_one(matrix: np.ndarray, values: np.ndarray, out: np.ndarray) ->
     return 0
 
 
-def fourier_ratio_matrix(response: np.ndarray, anchor: int, n_channels: int, modifier_fwhm_channels: float) -> np.ndarray:
+def fourier_ratio_matrix(
+    response: np.ndarray, anchor: int, n_channels: int, modifier_fwhm_channels: float
+) -> np.ndarray:
     """Return the matrix M of the Fourier-ratio deconvolution: result = spectrum @ M, (channels, channels).
 
     The response is replaced by a Gaussian of `modifier_fwhm_channels` (both of unit sum, so the scale is 1 at any
@@ -225,7 +227,8 @@ def fourier_ratio_matrix(response: np.ndarray, anchor: int, n_channels: int, mod
 
     References
     ----------
-    Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., section 4.1, doi:10.1007/978-1-4419-9583-4.
+    Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., section 4.1,
+    doi:10.1007/978-1-4419-9583-4.
     """
     length = 2 * n_channels
     wrapped = np.zeros(length)
@@ -244,7 +247,7 @@ def fourier_ratio_matrix(response: np.ndarray, anchor: int, n_channels: int, mod
 def richardson_lucy_noise_gain(response: np.ndarray, anchor: int, iterations: int) -> np.ndarray:
     """Return how many times the variance of a channel grows in 0 … `iterations` iterations, (iterations + 1,).
 
-    First order about a flat spectrum, where one iteration is a linear filter, T' = T + H* (1 - H T), T = 1 at the start;
+    First order about a flat spectrum, where one iteration is a linear filter, T' = T + H* (1 - H T), T = 1 at first;
     the growth is the mean of |T|². On a peak the true growth is larger, on its flanks smaller, and the noise of
     neighbouring channels is correlated: good for drawing error bars, not for likelihoods.
     """

@@ -25,8 +25,8 @@ def resample_one(
     half a channel). A whole number of channels is a plain copy, bit for bit.
 
     The variance is the sum of squared weights times the variances. It is that of the single channels: neighbours are
-    now correlated, so a fit of something wider than a channel that takes them as independent quotes a standard deviation
-    too small by the root of the sum of squared weights, 0.80 at half a channel and 1 at none.
+    now correlated, so a fit of something wider than a channel that takes them as independent quotes a standard
+    deviation too small by the root of the sum of squared weights, 0.80 at half a channel and 1 at none.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def resample_one(
             out[j] = math.nan
             out_variance[j] = math.nan
         return -1
-    whole = int(math.floor(shift_channels))
+    whole = math.floor(shift_channels)
     fraction = shift_channels - whole
-    # Edge j of the result lies at edge j - whole - fraction of the data, that is at t in [0, 1) above edge j - whole - 1.
+    # Edge j of the result lies at edge j - whole - fraction of the data: t in (0, 1] above edge j - whole - 1.
     t = 1.0 - fraction
     w0 = -t * (t - 1.0) * (t - 2.0) / 6.0
     w1 = (t + 1.0) * (t - 1.0) * (t - 2.0) / 2.0
