@@ -10,6 +10,7 @@ import numpy as np
 from phonon_eels.figures import style
 from phonon_eels.figures.lattice import draw_haadf, draw_layers
 from phonon_eels.figures.maps import (
+    Extent,
     aspect,
     draw_colour_bar,
     draw_map,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 def plot_overview(
     *,
     haadf: Any | None = None,
+    extent: Extent | None = None,
     layers: xr.Dataset | None = None,
     mean_spectrum: pd.DataFrame | None = None,
     peaks: xr.Dataset | None = None,
@@ -46,11 +48,14 @@ def plot_overview(
 
     Parameters
     ----------
+    extent
+        Edges of the scan in nm; default: those of the maps.
     mode
         Mode of the map; default: the first. Parts that are None are left out and the others take their room.
     """
     maps = next((m for m in (layers, peaks) if m is not None and not is_line(m)), None)
-    extent = scan_extent(maps) if maps is not None else None
+    if extent is None and maps is not None:
+        extent = scan_extent(maps)
     if extent is None and haadf is not None:
         shape = np.asarray(haadf).shape
         extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)

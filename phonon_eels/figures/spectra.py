@@ -28,7 +28,7 @@ def component_names(table: pd.DataFrame) -> list[str]:
 def plot_mean_spectrum(
     table: pd.DataFrame, *, window_mev: tuple[float, float] | None = None, width_mm: float = style.PAGE_MM
 ) -> Figure:
-    """Return the mean spectrum with its fit: whole on a log scale, without zero-loss peak on a linear one, residuals below.
+    """Return the mean spectrum with its fit, on a log scale and less the zero-loss peak, residuals below.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, BinaryIO, Literal, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -83,34 +83,41 @@ def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def new_figure(width_mm: float, height_mm: float, layout: str = "constrained") -> Figure:
+def new_figure(
+    width_mm: float, height_mm: float, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
     """Return an empty figure of a size in mm, drawn by Agg without any window."""
     figure = Figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH), layout=layout, dpi=150)
     FigureCanvasAgg(figure)
-    if layout in ("constrained", "compressed"):
-        engine: Any = figure.get_layout_engine()
-        engine.set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     return figure
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 300) -> Path:
+def save_figure(figure: Figure, target: Path | BinaryIO, dpi: int = 300, form: str | None = None) -> None:
     """Write a figure so that the same results give the same bytes: no dates, fixed ids, fonts embedded.
 
     Parameters
     ----------
-    path
-        Its suffix says the format: .png, .svg or .pdf.
+    target
+        File (its suffix says the format: .png, .svg or .pdf), or an open binary stream.
     dpi
-        Resolution of .png, and of images inside the vector formats.
+        Resolution of png, and of images inside the vector formats.
+    form
+        Format, for a stream.
     """
     metadata: dict[str, dict[str, Any]] = {
-        ".svg": {"Date": None, "Creator": "phonon_eels"},
-        ".pdf": {"CreationDate": None, "Creator": "phonon_eels"},
-        ".png": {"Software": "phonon_eels"},
+        "svg": {"Date": None, "Creator": "phonon_eels"},
+        "pdf": {"CreationDate": None, "Creator": "phonon_eels"},
+        "png": {"Software": "phonon_eels"},
     }
+    form = form or Path(str(target)).suffix.lower().lstrip(".")
     with matplotlib.rc_context(_RC):
-        figure.savefig(path, dpi=dpi, metadata=metadata.get(path.suffix.lower(), {}))
-    return path
+        if figure.get_layout_engine() is not None:
+            # Laying out costs more than drawing: once is enough for all formats.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(target, dpi=dpi, format=form, metadata=metadata.get(form, {}))
 
 
 def literal(text: object) -> str:

@@ -1,0 +1,51 @@
+"""Captions of the report's figures: what is seen, and what must not be read into it."""
+
+from __future__ import annotations
+
+OVERVIEW = (
+    "HAADF with the layers in colour, mean loss spectrum with its fit, map of the energy of {mode}, and energy "
+    "against superstructure phase with the fitted harmonic. Parts without a result are left out."
+)
+LATTICE = (
+    "HAADF image, the same with every position's layer, and with the superstructure phase counted along each "
+    "plane's outward normal (0: displaced outward). Solid and dashed lines: crests and troughs of the "
+    "displacement wave of one slab."
+)
+MEAN_SPECTRUM = (
+    "Mean of all fitted positions in electrons per channel. a: counts and fit with zero-loss peak, background and"
+    " the fitted {plural}. b: counts less zero-loss peak and background, with every component. Below: residual in"
+    " standard deviations; the grey band is ±2 σ."
+)
+LAYER_SPECTRA = (
+    "a: mean spectrum of the positions of each layer, set apart (on a log scale by factors). b: its difference "
+    "from the mean of all layers. Bands: ±1 standard deviation of the mean. Grey lines: fitted energies."
+)
+MODE_MAPS = (
+    "For every mode: fitted energy ({word}) with its standard deviation, and area with its standard deviation. "
+    "Colours span 2–98 % of the values. Hatched grey: no value, see the status."
+)
+WIDTH_MAPS = "Fitted intrinsic FWHM of every mode with its standard deviation."
+MODULATION_SPECTRUM = (
+    "Lock-in of every energy channel at the superstructure's wavevector, planes added with the sign of their "
+    "outward normal; no peak model is involved. A shift of a peak looks like the derivative of the spectrum, a "
+    "change of weight like the spectrum."
+)
+PHASE_DEPENDENCE = (
+    "Mean energy in bins of the superstructure phase with standard deviations, and the first harmonic (band: ±1 "
+    "standard deviation). Bins share planes: the p-value comes from the planes, not from the scatter of the bins."
+)
+UNITS = (
+    "Every half-slab plane's complex amplitude of the energy, mean (+) and 95 % confidence ellipse of the mean. "
+    "The planes are the units of replication: an ellipse around zero means no modulation."
+)
+PERIOD_SCAN = (
+    "Test statistic when another period is assumed. Descriptive only: the period of the test is that of the HAADF"
+    " image and was not chosen by this curve."
+)
+ZERO_LOSS = "Centre and FWHM of the fitted zero-loss peak with standard deviations, and their course through the scan."
+CLASSIC = (
+    "Mean spectra of the classic route. Shaded: windows in which the background was fitted. Deconvolved spectra "
+    "are for display: a splitting seen only here is no evidence."
+)
+STATUS = "Where the step succeeded and where it did not, and why; no position is dropped."
+TRUTH = "Distance of every measured quantity from what was simulated, in standard deviations; grey: ±1 and ±3."

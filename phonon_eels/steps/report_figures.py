@@ -1,0 +1,335 @@
+"""Which figures a report shows, what each says, and the sentence that stands where one cannot be drawn."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phonon_eels.steps import report_captions as captions
+from phonon_eels.steps.report_numbers import acquisition_facts, number, peak_word, primary_row, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from phonon_eels.config.settings import Report
+    from phonon_eels.spectrum_image import SpectrumImage
+    from phonon_eels.steps.spec import StepContext
+
+
+class NotDrawn(Exception):
+    """The results for a figure are not there; the message is the reader's sentence."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What figures are made of."""
+
+    image: SpectrumImage
+    context: StepContext
+    truth_table: pd.DataFrame | None = None
+
+    def table(self, step: str, name: str) -> pd.DataFrame:
+        """Return a table of an earlier step, or say why there is none."""
+        table = table_of(self.context, step, name)
+        if table is None:
+            raise NotDrawn(self.reason(step, f"it made no table `{name}`"))
+        return table
+
+    def maps(self, step: str, *names: str) -> xr.Dataset:
+        """Return the maps of an earlier step that hold one of `names` at least, or say why there are none."""
+        maps = self.context.maps.get(step)
+        if maps is None or (names and not any(name in maps for name in names)):
+            raise NotDrawn(self.reason(step, "it made no such maps"))
+        return maps
+
+    def maps_or_none(self, step: str) -> xr.Dataset | None:
+        """Return the maps of an earlier step, or None."""
+        return self.context.maps.get(step)
+
+    def reason(self, step: str, otherwise: str) -> str:
+        """Return why a step left nothing: its own words where it was skipped."""
+        summary = self.context.summaries.get(step)
+        if summary is None and step not in self.context.maps and step not in self.context.tables:
+            return f"{step} did not run."
+        skipped = (summary or {}).get("skipped")
+        return f"{step} was skipped: {skipped}" if skipped else f"{step} ran, but {otherwise}."
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A figure of the report: its name (also of the file), title, caption and how to draw it."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Sources], Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure as the template prints it; without `data` the sentence stands in its place."""
+
+    name: str
+    title: str
+    caption: str
+    data: str = ""
+    width_px: int = 0
+    sentence: str = ""
+    failed: bool = False
+
+
+def recipes(sources: Sources) -> list[Recipe]:
+    """Return the figures of a report in order; those of the other route are left out."""
+    word = peak_word(sources.image.acquisition, sources.context.material)
+    plural = "peaks" if word == "peak" else "peaks of the projected phonon density"
+    primary = primary_row(sources.context)
+    entries = [
+        Recipe("lattice", "Crystal in the scan", captions.LATTICE, _lattice),
+        Recipe("mean_spectrum", "Mean spectrum and fit", captions.MEAN_SPECTRUM.format(plural=plural), _mean_spectrum),
+        Recipe("layer_spectra", "Spectra of the layers", captions.LAYER_SPECTRA, _layer_spectra),
+        Recipe("mode_maps", "Maps of energy and area", captions.MODE_MAPS.format(word=word), _mode_maps),
+        Recipe("width_maps", "Maps of the intrinsic width", captions.WIDTH_MAPS, _width_maps),
+        Recipe(
+            "modulation_spectrum",
+            "What oscillates with the superstructure",
+            captions.MODULATION_SPECTRUM,
+            _modulation_spectrum,
+        ),
+        Recipe("phase_dependence", "Energy against superstructure phase", captions.PHASE_DEPENDENCE, _phase_dependence),
+        Recipe("units", "Plane by plane", captions.UNITS, _units),
+        Recipe("period_scan", "Other periods", captions.PERIOD_SCAN, _period_scan),
+        Recipe("zero_loss", "Zero-loss peak", captions.ZERO_LOSS, _zero_loss),
+    ]
+    if sources.context.route == "classic":
+        entries.insert(2, Recipe("classic_route", "Background and deconvolution", captions.CLASSIC, _classic))
+    entries += [
+        Recipe(f"status_{step}", f"Status of every position: {step}", captions.STATUS, _status_of(step))
+        for step, maps in sources.context.maps.items()
+        if "status" in maps
+    ]
+    if sources.context.truth is not None:
+        entries.insert(0, Recipe("truth", "Measured against truth", captions.TRUTH, _truth))
+    entries.insert(
+        0,
+        Recipe(
+            "overview", "At a glance", captions.OVERVIEW.format(mode=primary.get("mode") or "the first mode"), _overview
+        ),
+    )
+    return entries
+
+
+def _haadf(sources: Sources) -> np.ndarray:
+    haadf = sources.image.haadf
+    if haadf is None:
+        raise NotDrawn("The file holds no HAADF image, so layers and superstructure cannot be found.")
+    if min(np.asarray(haadf).shape) < 2:
+        raise NotDrawn("The scan is a line: there is no image to show.")
+    return np.asarray(haadf)
+
+
+def _scan_edges(image: SpectrumImage) -> tuple[float, float, float, float]:
+    rows, columns = image.scan
+    return (
+        columns.offset_nm - columns.step_nm / 2,
+        columns.offset_nm + columns.step_nm * (columns.n - 0.5),
+        rows.offset_nm + rows.step_nm * (rows.n - 0.5),
+        rows.offset_nm - rows.step_nm / 2,
+    )
+
+
+def _lattice(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    layers, superstructure = sources.maps_or_none("assign_layers"), sources.maps_or_none("map_superstructure")
+    return figures.plot_lattice(_haadf(sources), layers, superstructure, extent=_scan_edges(sources.image))
+
+
+def _mean_spectrum(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    return figures.plot_mean_spectrum(sources.table("fit_peaks", "mean_spectrum"))
+
+
+def _mode_energies(context: StepContext) -> dict[str, float]:
+    table = table_of(context, "fit_peaks", "modes")
+    if table is not None and "energy_mev" in table and "mode" in table:
+        return {str(m): float(e) for m, e in zip(table["mode"], table["energy_mev"], strict=True) if np.isfinite(e)}
+    return {mode.name: mode.energy_mev for mode in context.material.modes}
+
+
+def _mode_window(sources: Sources) -> tuple[float, float]:
+    """Return the range of the material's modes with a margin, inside the energy axis."""
+    energies = [mode.energy_mev for mode in sources.context.material.modes]
+    axis = sources.image.energy
+    low, high = max(0.7 * min(energies), axis.offset_mev), min(1.25 * max(energies), axis.last_mev)
+    return (low, high) if low < high else (axis.offset_mev, axis.last_mev)
+
+
+def _layer_spectra(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    table = sources.table("assign_layers", "layer_spectra")
+    energies = _mode_energies(sources.context)
+    return figures.plot_layer_spectra(table, window_mev=_mode_window(sources), mode_energies_mev=energies)
+
+
+def _mode_maps(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    maps = sources.maps("fit_peaks", "energy_mev", "apparent_energy_mev")
+    energy = "energy_mev" if "energy_mev" in maps else "apparent_energy_mev"
+    labels = {mode.name: mode.label for mode in sources.context.material.modes}
+    return figures.plot_mode_maps(maps, (energy, "area_e"), labels=labels)
+
+
+def _width_maps(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    maps = sources.maps("fit_peaks", "fwhm_mev")
+    widths = np.asarray(maps["fwhm_mev"].values, dtype=float)
+    spread = np.nanmax(widths, axis=(-2, -1)) - np.nanmin(widths, axis=(-2, -1)) if np.isfinite(widths).any() else 0.0
+    if not np.any(spread > 1e-6):
+        raise NotDrawn(
+            "The widths are shared by all positions (fit_peaks.intrinsic_widths): they stand in the table of modes, "
+            "a map of them would be of one colour."
+        )
+    return figures.plot_mode_maps(maps, ("fwhm_mev",), width_mm=figures.PAGE_MM * 0.6)
+
+
+def _modulation_spectrum(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    table = sources.table("measure_modulation", "modulation_spectrum")
+    return figures.plot_modulation_spectrum(table, mode_energies_mev=_mode_energies(sources.context))
+
+
+def _phase_dependence(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    bins = sources.table("measure_modulation", "phase_bins")
+    return figures.plot_phase_dependence(bins, table_of(sources.context, "measure_modulation", "amplitudes"))
+
+
+def _units(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    units = sources.table("measure_modulation", "units")
+    return figures.plot_units(units, table_of(sources.context, "measure_modulation", "amplitudes"))
+
+
+def _period_scan(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    table = sources.table("measure_modulation", "period_scan")
+    period = sources.context.summaries.get("map_superstructure", {}).get("period_nm")
+    period = period if isinstance(period, Mapping) else {}
+    return figures.plot_period_scan(
+        table, period_nm=number(period.get("value")), period_std_nm=number(period.get("std"))
+    )
+
+
+def _zero_loss(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    return figures.plot_zero_loss(sources.maps("align_zlp", "zlp_center_mev", "zlp_fwhm_mev"))
+
+
+def _classic(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    tables = {
+        f"{step}: {name.replace('_', ' ')}": table
+        for step in ("subtract_zlp", "deconvolve")
+        for name, table in sources.context.tables.get(step, {}).items()
+        if "energy_loss_mev" in table and len(table)
+    }
+    if not tables:
+        raise NotDrawn(sources.reason("subtract_zlp", "it made no table of spectra"))
+    windows = sources.context.summaries.get("subtract_zlp", {}).get("windows_mev", ())
+    pairs = [(float(w[0]), float(w[1])) for w in windows if isinstance(w, list | tuple) and len(w) == 2]
+    return figures.plot_classic_route(tables, windows_mev=pairs)
+
+
+def _status_of(step: str) -> Callable[[Sources], Any]:
+    def draw(sources: Sources) -> Any:
+        from phonon_eels import figures
+
+        return figures.plot_status(sources.maps(step, "status"))
+
+    return draw
+
+
+def _truth(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    if sources.truth_table is None or len(sources.truth_table) == 0:
+        raise NotDrawn("A truth file lies beside the data, but nothing identifiable was measured that it speaks of.")
+    return figures.plot_truth(sources.truth_table)
+
+
+def _overview(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    mode = primary_row(sources.context).get("mode")
+    material = sources.context.material
+    return figures.plot_overview(
+        haadf=sources.image.haadf,
+        extent=_scan_edges(sources.image),
+        layers=sources.maps_or_none("assign_layers"),
+        mean_spectrum=table_of(sources.context, "fit_peaks", "mean_spectrum"),
+        peaks=sources.maps_or_none("fit_peaks"),
+        mode=mode or (material.primary_test.mode if material.primary_test else None),
+        phase_bins=table_of(sources.context, "measure_modulation", "phase_bins"),
+        amplitudes=table_of(sources.context, "measure_modulation", "amplitudes"),
+    )
+
+
+def draw_all(sources: Sources, settings: Report, folder: Path | None) -> list[Shown]:
+    """Draw every figure, save it in every format, and return them for the page.
+
+    A figure that cannot be drawn does not cost the reader the others: the reason stands in its place.
+
+    Parameters
+    ----------
+    folder
+        Where the files go; None keeps them in memory only.
+    """
+    facts = acquisition_facts(sources.image.acquisition)
+    shown = []
+    plan = recipes(sources)
+    for done, recipe in enumerate(plan):
+        sources.context.progress(done, len(plan))
+        try:
+            shown.append(_draw_one(recipe, sources, settings, folder, facts))
+        except NotDrawn as reason:
+            shown.append(Shown(recipe.name, recipe.title, recipe.caption, sentence=str(reason)))
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as problem:
+            words = f"This figure could not be drawn from the results ({type(problem).__name__}: {problem})."
+            shown.append(Shown(recipe.name, recipe.title, recipe.caption, sentence=words, failed=True))
+    sources.context.progress(len(plan), len(plan))
+    return shown
+
+
+def _draw_one(recipe: Recipe, sources: Sources, settings: Report, folder: Path | None, facts: str) -> Shown:
+    from phonon_eels.figures import save_figure
+
+    figure = recipe.draw(sources)
+    buffer = io.BytesIO()
+    save_figure(figure, buffer, settings.dpi, "png")
+    if folder is not None:
+        for ending in settings.figure_formats:
+            path = folder / f"{recipe.name}.{ending}"
+            if ending == "png":
+                path.write_bytes(buffer.getvalue())
+            else:
+                save_figure(figure, path, settings.dpi)
+    width = int(figure.get_figwidth() * 96)  # CSS pixels: the size that it has in print
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Shown(recipe.name, recipe.title, f"{recipe.caption} ({facts}.)", data, width)
