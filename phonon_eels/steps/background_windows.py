@@ -63,11 +63,7 @@ def overlap_messages(windows: list[slice], axis: EnergyAxis, material: Material)
     for window in windows:
         low = axis.offset_mev + axis.dispersion_mev * window.start
         high = axis.offset_mev + axis.dispersion_mev * (window.stop - 1)
-        hit = [
-            mode
-            for mode in material.modes
-            if mode.energy_mev + mode.fwhm_mev > low and mode.energy_mev - mode.fwhm_mev < high
-        ]
+        hit = [mode for mode in material.modes if low - mode.fwhm_mev < mode.energy_mev < high + mode.fwhm_mev]
         if hit:
             names = ", ".join(f"{mode.name} ({mode.energy_mev:g} meV)" for mode in hit)
             messages.append(
@@ -92,8 +88,8 @@ def output_channels(axis: EnergyAxis, settings: SubtractZlp) -> slice:
     last = min(int(np.floor(axis.channel(high) + 1e-9)), axis.n_channels - 1)
     if last - first + 1 < MIN_WINDOW_CHANNELS:
         raise DataError(
-            f"subtract_zlp.output_window_mev = {low:g} … {high:g} meV keeps fewer than {MIN_WINDOW_CHANNELS} channels "
-            f"of the energy axis, which runs from {axis.offset_mev:g} to {axis.last_mev:g} meV; choose a window inside it"
+            f"subtract_zlp.output_window_mev = {low:g} … {high:g} meV keeps fewer than {MIN_WINDOW_CHANNELS} channels; "
+            f"the energy axis runs from {axis.offset_mev:g} to {axis.last_mev:g} meV: choose a window inside it"
         )
     return slice(first, last + 1)
 

@@ -1,0 +1,239 @@
+"""Denoise spectra: weighted PCA, or BM3D energy by energy. Off by default: it correlates noise and hides bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phonon_eels.errors import DataError
+from phonon_eels.spectrum_image import StepResult
+from phonon_eels.steps.bm3d_slices import denoise_slices
+from phonon_eels.steps.instrument import block_variance, half_width_channels, zero_loss_fwhm_mev
+from phonon_eels.steps.maps import quantity
+from phonon_eels.steps.spec import StepContext, StepSpec
+
+if TYPE_CHECKING:
+    from phonon_eels.config.settings import Denoise
+    from phonon_eels.spectrum_image import SpectrumImage
+
+GRAM_BYTES = 200_000_000
+"""Memory for the products of single rows that are waiting to be added in order."""
+
+TRACY_WIDOM_99 = 2.02
+"""99 % quantile of the Tracy-Widom law for real matrices: pure noise puts an eigenvalue above the edge once in 100."""
+
+RESAMPLED_EXCESS = 1.0 / 0.640625
+"""Largest excess of slow noise over the single-channel variance after resampling, at a shift of half a channel."""
+
+NOT_POISSON = (
+    "denoised spectra are marked: their noise is correlated between channels and positions, their apparent precision "
+    "can lie below the Cramér-Rao bound by bias, and likelihood fits of raw counts refuse them"
+)
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """Noise scale: std of position × std of channel makes the noise of the scaled data (nearly) one everywhere."""
+
+    position: np.ndarray  # (rows, columns), NaN where the spectrum is not used
+    channel: np.ndarray  # (channels,), 0 where the channel is not used
+    n_positions: int
+    n_channels: int
+
+
+def denoise(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepResult:
+    """Replace the spectra by their low-rank part (pca) or their energy slices by smoothed ones (bm3d).
+
+    Returns
+    -------
+    StepResult
+        Image with ``noise.denoised`` set. Summary for pca: rank, explained share, effective degrees of freedom.
+
+    Raises
+    ------
+    ConfigError
+        If bm3d is asked for and its package is not installed.
+    DataError
+        If no spectrum is finite.
+
+    Notes
+    -----
+    The principal components are those of the counts scaled by the square roots of the mean variance of their row and
+    column of the (positions × channels) matrix (Keenan and Kotula, doi:10.1002/sia.1657); their number is that of the
+    eigenvalues above the Marchenko-Pastur edge of pure noise. The channel × channel products are formed row by row of
+    the scan and added in that order, so memory does not grow with the scan and bits do not depend on blocks.
+    """
+    if settings.method == "none":
+        return StepResult(skipped="denoise.method is none: the spectra keep their noise")
+    if settings.method == "bm3d":
+        counts, variance = denoise_slices(image, settings.strength, context)
+        result = image.with_(counts=counts, variance=variance, noise=replace(image.noise, denoised=True), frames=None)
+        carried = "the variance is that before denoising: an upper bound that leaves out the bias of the smoothing"
+        return StepResult(
+            image=result,
+            summary={"method": "bm3d", "strength": settings.strength, "noise": "correlated between positions"},
+            messages=(NOT_POISSON, carried),
+        )
+    return _pca(image, settings, context)
+
+
+def _pca(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepResult:
+    half_width = half_width_channels(zero_loss_fwhm_mev(image, context), image)
+    scaling = _noise_scaling(image, context, half_width)
+    values, vectors = _eigen(_gram(image, context, scaling))
+    edge = _noise_edge(scaling.n_positions, scaling.n_channels)
+    if image.variance is not None:
+        edge *= RESAMPLED_EXCESS
+    rank = settings.components or max(int((values > edge).sum()), 1)
+    rank = min(rank, scaling.n_channels, scaling.n_positions)
+    basis, strength = np.ascontiguousarray(vectors[:, :rank]), values[:rank]
+    counts, variance = _projected(image, context, scaling, basis, strength, half_width)
+    degrees = rank * (scaling.n_positions + scaling.n_channels - rank)
+    chosen = "given" if settings.components else "eigenvalues above the Marchenko-Pastur edge"
+    explained = float(strength.sum() / max(values.sum(), 1e-300))
+    shown = min(rank + 5, values.size)
+    messages = [
+        NOT_POISSON,
+        f"kept {rank} principal components ({chosen}), {100 * explained:.4g} % of the scaled variance",
+    ]
+    if not settings.components and not (values > edge).any():
+        messages.append("no component stands out of the noise: only the first one was kept")
+    skipped = int(np.isnan(scaling.position).sum())
+    if skipped:
+        messages.append(f"{skipped} spectra are not finite; they take no part and stay as they are")
+    summary: dict[str, Any] = {
+        "method": "pca",
+        "rank": rank,
+        "rank_chosen_by": chosen,
+        "explained": quantity(explained, float("nan"), "1"),
+        "effective_degrees_of_freedom": degrees,
+        "degrees_of_freedom_of_the_data": scaling.n_positions * scaling.n_channels,
+        "noise_edge": edge,
+        "largest_eigenvalues": [float(value) for value in values[:shown]],
+        "noise": "correlated between channels and positions",
+    }
+    result = image.with_(counts=counts, variance=variance, noise=replace(image.noise, denoised=True), frames=None)
+    return StepResult(image=result, summary=summary, messages=tuple(messages))
+
+
+def _noise_scaling(image: SpectrumImage, context: StepContext, half_width: int) -> _Scaling:
+    """Return the mean noise of each position and of each channel; NaN variances (not measured) are left out."""
+
+    def block(_: int, counts: np.ndarray, variance: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
+        rows = []
+        for number in range(counts.shape[0]):
+            row = np.ascontiguousarray(counts[number], dtype=np.float64)
+            given = None if variance is None else variance[number : number + 1]
+            spread = block_variance(row[None], given, image.noise, half_width)[0]
+            spread = np.where(np.isfinite(spread), spread, 0.0)
+            used = np.isfinite(row).all(axis=1)
+            rows.append((np.where(used, spread.mean(axis=1), np.nan), spread[used].sum(axis=0)))
+        return rows
+
+    per_position, per_channel = [], np.zeros(image.energy.n_channels)
+    for rows in context.backend.map_rows(block, [image.counts, image.variance], progress=context.progress):
+        for position, channel in rows:
+            per_position.append(position)
+            per_channel += channel
+    position = np.array(per_position)
+    n_positions = int((position > 0.0).sum())
+    if n_positions < 2 or not per_channel.sum() > 0.0:
+        raise DataError(
+            "denoise.method = pca needs at least two finite spectra with counts; set denoise.method to none"
+        )
+    overall = float(np.nanmean(np.where(position > 0.0, position, np.nan)))
+    channel = np.sqrt(per_channel / n_positions / overall)
+    return _Scaling(
+        np.where(position > 0.0, np.sqrt(position), np.nan), channel, n_positions, int((channel > 0.0).sum())
+    )
+
+
+def _scaled_row(image: SpectrumImage, row: np.ndarray, position: np.ndarray, channel: np.ndarray) -> np.ndarray:
+    """Return a row of the scan in units of its noise, (columns, channels); unused spectra and channels are 0."""
+    values = np.ascontiguousarray(row, dtype=np.float64) - image.noise.dark_level
+    scale = position[:, None] * channel
+    usable = (scale > 0.0) & np.isfinite(values)
+    return np.asarray(np.where(usable, values / np.where(usable, scale, 1.0), 0.0))
+
+
+def _gram(image: SpectrumImage, context: StepContext, scaling: _Scaling) -> np.ndarray:
+    """Return the channel × channel products of the scaled spectra, added row by row."""
+    n, n_rows = image.energy.n_channels, image.scan[0].n
+    at_once = max(1, GRAM_BYTES // (8 * n * n))
+
+    def block(_: int, counts: np.ndarray, position: np.ndarray) -> list[np.ndarray]:
+        scaled = [_scaled_row(image, row, at, scaling.channel) for row, at in zip(counts, position, strict=True)]
+        return [row.T @ row for row in scaled]
+
+    total = np.zeros((n, n))
+    for first in range(0, n_rows, at_once):
+        part = slice(first, first + at_once)
+        for products in context.backend.map_rows(block, [image.counts[part], scaling.position[part]]):
+            for product in products:
+                total += product
+        context.progress(min(first + at_once, n_rows), n_rows)
+    return total
+
+
+def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, largest first, and eigenvectors in columns, each with its largest element positive."""
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
+    return values, vectors * np.where(largest < 0.0, -1.0, 1.0)
+
+
+def _noise_edge(n_positions: int, n_channels: int) -> float:
+    """Return the 99 % quantile of the largest eigenvalue of XᵀX for unit noise (doi:10.1214/aos/1009210544)."""
+    a, b = np.sqrt(n_positions - 1.0), np.sqrt(n_channels)
+    return float((a + b) ** 2 + TRACY_WIDOM_99 * (a + b) * (1.0 / a + 1.0 / b) ** (1.0 / 3.0))
+
+
+def _projected(
+    image: SpectrumImage,
+    context: StepContext,
+    scaling: _Scaling,
+    basis: np.ndarray,
+    strength: np.ndarray,
+    half_width: int,
+) -> tuple[Any, Any]:
+    """Return the lazy cubes of the low-rank spectra and of their variance.
+
+    The variance is that before, times h + g - h g: h is the share of a channel in the kept components, g that of a
+    position, the first-order noise of a low-rank approximation. Bias is not in it.
+    """
+    share = (basis**2).sum(axis=1)
+
+    def counts_block(counts: np.ndarray, position: np.ndarray) -> np.ndarray:
+        out = np.empty(counts.shape, dtype=np.float32)
+        for number in range(counts.shape[0]):
+            at = position[number, :, 0]
+            low_rank = (_scaled_row(image, counts[number], at, scaling.channel) @ basis) @ basis.T
+            restored = low_rank * (at[:, None] * scaling.channel) + image.noise.dark_level
+            out[number] = np.where(np.isfinite(restored), restored, counts[number])
+        return out
+
+    def variance_block(counts: np.ndarray, variance: np.ndarray | None, position: np.ndarray) -> np.ndarray:
+        own = block_variance(counts, variance, image.noise, half_width)
+        out = np.empty(counts.shape, dtype=np.float32)
+        for number in range(counts.shape[0]):
+            scores = _scaled_row(image, counts[number], position[number, :, 0], scaling.channel) @ basis
+            leverage = np.minimum((scores**2 / strength).sum(axis=1), 1.0)[:, None]
+            out[number] = own[number] * (share + leverage - share * leverage)
+        return out
+
+    position = scaling.position[..., None]
+    counts = context.backend.map_cube(counts_block, [image.counts, position], dtype=np.float32)
+    arrays = [image.counts, image.variance, position]
+    return counts, context.backend.map_cube(variance_block, arrays, dtype=np.float32)
+
+
+DENOISE = StepSpec(
+    name="denoise",
+    run=denoise,
+    routes=("classic",),
+    bytes_per_channel=48.0,
+    reference="Keenan and Kotula 2004, doi:10.1002/sia.1657; Dabov 2007, doi:10.1109/TIP.2007.901238",
+)
