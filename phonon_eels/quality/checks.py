@@ -45,7 +45,8 @@ def check(image: SpectrumImage, backend: Backend, *, saturation_counts: float | 
     """
     statistics = scan_statistics(image, backend, saturation=saturation_level(image, saturation_counts))
     zero_loss = find_zero_loss(statistics.mean_spectrum, image.energy)
-    estimate = estimate_noise(image, zero_loss if isinstance(zero_loss, ZeroLoss) else None)
+    usable = (statistics.not_finite == 0) & ~statistics.empty
+    estimate = estimate_noise(image, zero_loss if isinstance(zero_loss, ZeroLoss) else None, usable)
     return records(image, statistics, zero_loss, estimate)
 
 

@@ -62,7 +62,9 @@ class NoiseEstimate:
     reasons: tuple[str, ...] = ()
 
 
-def estimate_noise(image: SpectrumImage, zero_loss: ZeroLoss | None = None) -> NoiseEstimate:
+def estimate_noise(
+    image: SpectrumImage, zero_loss: ZeroLoss | None = None, positions: np.ndarray | None = None
+) -> NoiseEstimate:
     """Measure gain, dark level and read noise on a sample of whole rows of a scan.
 
     Parameters
@@ -71,6 +73,8 @@ def estimate_noise(image: SpectrumImage, zero_loss: ZeroLoss | None = None) -> N
         Raw counts; nothing resampled, subtracted or denoised, which correlates the noise.
     zero_loss
         The zero-loss peak; its steep core, where drift outweighs noise, is left out.
+    positions
+        True where a position may be used, (rows, columns); default all.
 
     Returns
     -------
@@ -79,14 +83,16 @@ def estimate_noise(image: SpectrumImage, zero_loss: ZeroLoss | None = None) -> N
     """
     if image.noise.denoised or image.variance is not None:
         return NoiseEstimate(reasons=("the counts are not raw any more, so their noise says nothing of the detector",))
-    sample = _sample(image)
-    if sample.shape[1] < 3 or sample.shape[0] * (sample.shape[1] - 2) < _MIN_DIFFERENCES:
+    sample = _sample(image, positions)
+    enough = sample.shape[1] >= 3
+    usable = np.sum(np.isfinite(_differences(sample)), axis=(0, 1)) >= _MIN_DIFFERENCES if enough else np.zeros(1)
+    if not np.any(usable):
         return NoiseEstimate(
             reasons=(f"{image.shape[0]} × {image.shape[1]} positions are too few to measure gain and dark level",)
         )
-    usable = np.ones(image.energy.n_channels, dtype=bool)
+    sample[..., ~usable] = 0.0
     if zero_loss is not None:
-        usable = np.abs(image.energy.energies_mev - zero_loss.position_mev) > 1.5 * zero_loss.fwhm_mev
+        usable &= np.abs(image.energy.energies_mev - zero_loss.position_mev) > 1.5 * zero_loss.fwhm_mev
     slopes = {size: _slope(sample, usable, size) for size in _BINS}
     plateau = _plateau({size: slope for size, slope in slopes.items() if slope is not None})
     if plateau is None:
@@ -98,16 +104,22 @@ def estimate_noise(image: SpectrumImage, zero_loss: ZeroLoss | None = None) -> N
     return NoiseEstimate(gain, dark, read, correlation, reasons)
 
 
-def _sample(image: SpectrumImage) -> np.ndarray:
-    """Return whole rows spread evenly over the scan, (rows, columns, channels); a scan of one column is turned."""
+def _sample(image: SpectrumImage, positions: np.ndarray | None) -> np.ndarray:
+    """Return whole rows spread evenly over the scan, (rows, columns, channels), NaN where a position may not be used.
+
+    A scan of one or two columns is turned.
+    """
     rows, columns, channels = image.shape
-    wanted = max(1, min(rows, _SAMPLE_VALUES // max(columns * channels, 1)))
     if columns < 3:
-        turned = np.asarray(image.counts[: _SAMPLE_VALUES // (columns * channels) + 3], dtype=np.float64)
-        return turned.transpose(1, 0, 2)
-    width = min(columns, max(3, _SAMPLE_VALUES // channels))
-    chosen = np.unique(np.linspace(0, rows - 1, wanted).round().astype(int))
-    return np.stack([np.asarray(image.counts[int(row), :width], dtype=np.float64) for row in chosen])
+        chosen, width = np.arange(min(rows, 3 + _SAMPLE_VALUES // (columns * channels))), columns
+    else:
+        wanted = max(1, min(rows, _SAMPLE_VALUES // (columns * channels)))
+        chosen = np.unique(np.linspace(0, rows - 1, wanted).round().astype(int))
+        width = min(columns, max(3, _SAMPLE_VALUES // channels))
+    sample = np.stack([np.array(image.counts[int(row), :width], dtype=np.float64) for row in chosen])
+    if positions is not None:
+        sample[~positions[chosen, :width]] = np.nan
+    return sample.transpose(1, 0, 2) if columns < 3 else sample
 
 
 def _slope(sample: np.ndarray, usable: np.ndarray, size: int) -> Measured | None:

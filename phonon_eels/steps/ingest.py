@@ -59,7 +59,8 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
     zero_loss = find_zero_loss(statistics.mean_spectrum, image.energy)
     estimate = None
     if settings.estimate_noise:
-        estimate = estimate_noise(image, zero_loss if isinstance(zero_loss, ZeroLoss) else None)
+        usable = (statistics.not_finite == 0) & ~statistics.empty
+        estimate = estimate_noise(image, zero_loss if isinstance(zero_loss, ZeroLoss) else None, usable)
     quality = records(image, statistics, zero_loss, estimate)
     messages = _judge(image, quality, settings.quality)
     status = np.select([statistics.not_finite > 0, statistics.empty, statistics.saturated > 0], [1, 2, 3], 0)
@@ -99,7 +100,7 @@ def _noise_model(noise: NoiseModel, estimate: NoiseEstimate | None) -> tuple[Noi
     if estimate.gain is None:
         return noise, estimate.reasons
     source = dict(noise.source)
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     gain_is_given = source.get("gain", "assumed") != "assumed"
     differs = abs(estimate.gain.value - noise.gain) > max(5.0 * estimate.gain.std, 0.2 * noise.gain)
     if gain_is_given and differs:
@@ -122,7 +123,7 @@ def _finite(counts: Any, statistics: ScanStatistics, context: StepContext) -> An
             [counts],
             dtype=dtype,
         )
-    if counts.dtype == np.int64 and -(2**31) <= statistics.minimum and statistics.maximum < 2**31:
+    if counts.dtype == np.int64 and statistics.minimum >= -(2**31) and statistics.maximum < 2**31:
         return counts.astype(np.int32)
     return counts
 
@@ -142,14 +143,14 @@ def _mask(image: SpectrumImage, statistics: ScanStatistics, level: float | None,
         return image.bad
 
     def mask(counts: np.ndarray, empty: np.ndarray, bad: np.ndarray | None, *frames: np.ndarray) -> np.ndarray:
-        found: np.ndarray = ~np.isfinite(counts) | empty[..., None]
+        found: np.ndarray = ~np.isfinite(counts) | empty
         if saturated and level is not None:
             for exposure in frames or (counts,):
                 found |= exposure >= level
         return found if bad is None else found | bad
 
     frames = [] if image.frames is None else [image.frames[number] for number in range(image.frames.shape[0])]
-    return context.backend.map_cube(mask, [image.counts, statistics.empty, image.bad, *frames], dtype=bool)
+    return context.backend.map_cube(mask, [image.counts, statistics.empty[..., None], image.bad, *frames], dtype=bool)
 
 
 def _maps(image: SpectrumImage, statistics: ScanStatistics, status: np.ndarray) -> Any:
