@@ -207,7 +207,9 @@ def crystal_scene(settings: SimulationSettings, material: Material) -> Scene:
     """
     period_nm = superstructure_period_nm(settings, material)
     path = probe_path(settings, period_nm)
-    planes = planes_between(settings, material, path.c_nm.min() - REACH_NM, path.c_nm.max() + REACH_NM)
+    # A whole slab more on either side: every position then has all planes of its own half-slab.
+    reach = max(REACH_NM, 0.5 * crystal_of(material).c_nm)
+    planes = planes_between(settings, material, path.c_nm.min() - reach, path.c_nm.max() + reach)
     thickness = _thickness(settings)
     truth = _true_maps(settings, material, period_nm, planes, path, thickness)
     return Scene(settings, material, period_nm, planes, path, thickness, truth)
@@ -238,13 +240,11 @@ def _true_maps(
     # A half-slab ends at the displaced mirror plane, so it is told from the warped coordinate.
     slab = np.floor(2.0 * warped / c_lattice).astype(int)
     upper = warped >= (slab + 0.5) * 0.5 * c_lattice
-    lookup = {
-        (int(n), bool(s > 0)): shift
-        for n, s, shift in zip(planes.slab, planes.side, planes.outward_shift_rad, strict=True)
-    }
-    shift = np.array([lookup[key] for key in zip(slab.ravel().tolist(), upper.ravel().tolist(), strict=True)]).reshape(
-        slab.shape
-    )
+    # One phase for all planes of a half-slab; the mirror plane belongs to both halves and is not asked.
+    entries = zip(planes.half_slab, planes.side, planes.outward_shift_rad, strict=True)
+    by_half = {int(half): shift for half, side, shift in entries if side != 0}
+    half_slab = 2 * slab + upper
+    shift = np.array([by_half[half] for half in half_slab.ravel().tolist()]).reshape(slab.shape)
     side = np.where(planes.side[nearest] == 0, 0, np.where(upper, 1, -1))
     dims = ("row", "column")
     names = [layer.name for layer in material.layers]
@@ -258,7 +258,7 @@ def _true_maps(
             "layer": put(planes.layer[nearest].astype(np.int16), "1", "layer of the nearest displaced plane", **flags),
             "layer_distance_nm": put(distance, "nm", "distance to that plane along +c"),
             "slab": put(slab.astype(np.int16), "1", "number of the slab"),
-            "half_slab": put((2 * slab + upper).astype(np.int16), "1", "2 slab, + 1 on the upper side"),
+            "half_slab": put(half_slab.astype(np.int16), "1", "2 slab, + 1 on the upper side"),
             "outward": put(side.astype(np.int16), "1", "outward normal along c, 0 at the mirror plane"),
             "b_nm": put(b_nm, "nm", "probe along b"),
             "c_nm": put(c_nm, "nm", "probe along c, rigid crystal"),

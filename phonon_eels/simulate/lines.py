@@ -132,9 +132,9 @@ def add_line(
             loss_side += work[i] * step_mev
     loss_side += 0.5 * (work[zero] - work[n - 1]) * step_mev
     if shape == OSCILLATOR:
-        # What lies above the grid, where the line falls as E0 Γ / E³.
+        # What lies above the grid, where the line is E0 Γ E / (E² − E0²)².
         top = step_mev * (n - 1 - zero)
-        loss_side += 0.5 * energy_mev * width_mev / (top * top)
+        loss_side += 0.5 * energy_mev * width_mev / (top * top - energy_mev * energy_mev)
     scale = electrons / loss_side
     for i in range(n):
         out[i] += scale * work[i]
