@@ -67,7 +67,34 @@ def inspect(options: argparse.Namespace) -> int:
 
 def simulate(options: argparse.Namespace) -> int:
     """``phonon-eels simulate``: a spectrum image with known truth."""
-    raise NotImplementedError
+    from phonon_eels.cli.console import reporting
+    from phonon_eels.config import load_material, load_simulation
+    from phonon_eels.simulate import simulate as simulate_image
+    from phonon_eels.simulate import write_samples, write_simulation
+
+    if (options.file is None) == (options.sample is None):
+        raise ConfigError("simulate: give either the FILE to write, or --sample DIR for the two sample scans")
+    if options.sample is not None:
+        if options.config is not None or options.overrides:
+            raise ConfigError(
+                "simulate --sample: the sample scans have settings of their own; leave --config and --set out"
+            )
+        paths = write_samples(options.sample)
+    else:
+        settings = load_simulation(options.config, options.overrides)
+        material = load_material(options.material, Path.cwd())
+        with reporting(options.quiet, options.debug, options.progress) as show:
+            # A folder is written block by block, so such a scan may be larger than the memory.
+            simulation = simulate_image(
+                settings,
+                material,
+                lazy=options.file.suffix == ".zspy",
+                progress=lambda done, total: show("simulate", done, total),
+            )
+            paths = list(write_simulation(simulation, options.file))
+    for path in paths:
+        print(path)
+    return 0
 
 
 def schema(options: argparse.Namespace) -> int:

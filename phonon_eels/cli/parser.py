@@ -65,7 +65,10 @@ def _add_simulate(words: Any) -> None:
     simulate.add_argument("--config", type=Path, metavar="YAML", help="settings of the simulation")
     _add_set(simulate, "scan.rows=64")
     simulate.add_argument("--sample", type=Path, metavar="DIR", help="instead: the two sample scans, into this folder")
-    simulate.add_argument("--schema", action="store_true", help="instead: the JSON schema of the simulation's settings")
+    simulate.add_argument(
+        "--material", default="bi2212", metavar="NAME", help="shipped material, or a YAML file (bi2212)"
+    )
+    simulate.add_argument("--progress", action="store_true", help="show progress bars even if this is no terminal")
 
 
 def _add_schema(words: Any) -> None:

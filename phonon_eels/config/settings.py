@@ -201,6 +201,7 @@ class MeasureModulation(Frozen):
     layer: str | None = None
     """Layer of the primary test; default: as the material says."""
     confidence: Fraction = 0.95
+    """Confidence level of the intervals."""
 
 
 class Report(Frozen):

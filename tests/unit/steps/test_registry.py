@@ -1,0 +1,51 @@
+"""The registry says about each step what the step itself says and does."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from phonon_eels.steps import registry
+from phonon_eels.steps.registry import REGISTRY, StepEntry
+
+STEPS = Path(registry.__file__).parent
+# Attribute of the context -> the part of the settings it stands for. The backend is a fact of the machine.
+SHARED = {"material": "material", "route": "route", "seed": "seed", "acquisition_settings": "acquisition"}
+
+
+def context_attributes(name: str, seen: set[str] | None = None) -> set[str]:
+    """Attributes of `context` that a step's module uses, and the modules of `steps` that it imports."""
+    seen = seen if seen is not None else set()
+    if name in seen or name in ("spec", "registry"):
+        return set()
+    seen.add(name)
+    tree = ast.parse((STEPS / f"{name}.py").read_text(encoding="utf-8"))
+    found = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "context"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("phonon_eels.steps."):
+            found |= context_attributes((node.module or "").rpartition(".")[2], seen)
+    return found
+
+
+@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
+class TestEntry:
+    def test_step_declares_no_more_than_the_registry(self, entry: StepEntry) -> None:
+        spec = entry.load()
+        assert spec.name == entry.name
+        assert set(spec.needs) <= set(entry.needs), "results that a step reads must make it stale: name them in REGISTRY"
+        assert spec.routes == (("classic",) if entry.classic_only else ("forward", "classic"))
+
+    def test_step_uses_only_what_makes_it_stale(self, entry: StepEntry) -> None:
+        """`align_zlp` gives others a function on the context's maps: its own needs are checked above."""
+        used = {SHARED[name] for name in context_attributes(entry.name) if name in SHARED}
+        assert used <= set(entry.shared)
+
+
+def test_the_check_sees_attributes() -> None:
+    assert {"material", "route", "backend"} <= context_attributes("fit_peaks")
