@@ -84,8 +84,10 @@ def estimate_noise(
     if image.noise.denoised or image.variance is not None:
         return NoiseEstimate(reasons=("the counts are not raw any more, so their noise says nothing of the detector",))
     sample = _sample(image, positions)
-    enough = sample.shape[1] >= 3
-    usable = np.sum(np.isfinite(_differences(sample)), axis=(0, 1)) >= _MIN_DIFFERENCES if enough else np.zeros(1)
+    n_differences = np.zeros(image.energy.n_channels, dtype=np.int64)
+    if sample.shape[1] >= 3:
+        n_differences = np.sum(np.isfinite(_differences(sample)), axis=(0, 1))
+    usable: np.ndarray = n_differences >= _MIN_DIFFERENCES
     if not np.any(usable):
         return NoiseEstimate(
             reasons=(f"{image.shape[0]} × {image.shape[1]} positions are too few to measure gain and dark level",)
