@@ -1,7 +1,7 @@
 """Figures: results in, matplotlib Figures out. One function per figure, shared by report, notebooks and viewer."""
 
 from phonon_eels.figures.lattice import plot_lattice
-from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status
+from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status, status_counts
 from phonon_eels.figures.modulation import plot_modulation_spectrum, plot_period_scan, plot_phase_dependence, plot_units
 from phonon_eels.figures.overview import plot_overview
 from phonon_eels.figures.spectra import plot_classic_route, plot_layer_spectra, plot_mean_spectrum
@@ -27,4 +27,5 @@ __all__ = [
     "plot_units",
     "plot_zero_loss",
     "save_figure",
+    "status_counts",
 ]

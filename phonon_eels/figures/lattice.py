@@ -46,19 +46,19 @@ def plot_lattice(
     flat = aspect(extent) < 0.45
     rows, columns = (panels, 1) if flat else (1, panels)
     each_mm = width_mm / columns - 6
-    figure = style.new_figure(width_mm, rows * (min(each_mm * aspect(extent), 150) + 22) + 2)
+    figure = style.new_figure(width_mm, rows * (min(each_mm * aspect(extent), 150) + 20) + 2, layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     draw_haadf(axes[0], haadf, extent)
     axes[0].set_title("HAADF")
     remaining = iter(axes[1:])
     if layers is not None and "layer" in layers:
         ax = next(remaining)
-        draw_haadf(ax, haadf, extent, bar=False)
+        draw_haadf(ax, haadf, extent, bar=False, pale=True)
         draw_layers(ax, layers, extent)
         ax.set_title("layers")
     if superstructure is not None:
         ax = next(remaining)
-        draw_haadf(ax, haadf, extent, bar=False)
+        draw_haadf(ax, haadf, extent, bar=False, pale=True)
         draw_phase(ax, superstructure, extent)
         ax.set_title("superstructure phase")
     style.panel_letters(figure, axes)
@@ -72,9 +72,10 @@ def _extent(haadf: np.ndarray, *candidates: xr.Dataset | None) -> Extent:
     return (-0.5, haadf.shape[1] - 0.5, haadf.shape[0] - 0.5, -0.5)
 
 
-def draw_haadf(ax: Axes, haadf: np.ndarray, extent: Extent, bar: bool = True) -> None:
-    """Draw the dark-field image in grey with a scale bar."""
-    draw_map(ax, haadf, extent, cmap="gray", limits=style.robust_limits(haadf, 0.5, 99.5))
+def draw_haadf(ax: Axes, haadf: np.ndarray, extent: Extent, bar: bool = True, pale: bool = False) -> None:
+    """Draw the dark-field image in grey with a scale bar; `pale` leaves black unused for colours laid over it."""
+    low, high = style.robust_limits(haadf, 0.5, 99.5)
+    draw_map(ax, haadf, extent, cmap="gray", limits=(low - 1.2 * (high - low) if pale else low, high))
     if bar:
         draw_scale_bar(ax, extent)
 

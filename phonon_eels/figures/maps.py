@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import ListedColormap
+from matplotlib.font_manager import FontProperties
+from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from phonon_eels.figures import style
 
@@ -99,28 +100,22 @@ def draw_map(
 
 
 def draw_scale_bar(ax: Axes, extent: Extent) -> None:
-    """Draw a bar of a round length, about a quarter of the width, with its length in nm (or pm, µm)."""
-    width = extent[1] - extent[0]
-    length = nice_length(0.3 * width)
-    left = extent[0] + 0.05 * width
-    across = ax.get_xaxis_transform()  # nm along x, fraction of the axes along y
-    ax.add_patch(
-        Rectangle(
-            (left, 0.05), length, 0.022, transform=across, facecolor="white", edgecolor="black", linewidth=0.5, zorder=6
-        )
+    """Draw a bar of a round length, about a quarter of the width, with its length in nm (or pm, µm) on a dark plate."""
+    length = nice_length(0.3 * (extent[1] - extent[0]))
+    bar = AuxTransformBox(ax.transData)
+    bar.add_artist(Rectangle((0.0, 0.0), length, 0.0, edgecolor="white", facecolor="white", linewidth=1.6))
+    text = TextArea(length_text(length), textprops={"color": "white", "fontsize": 6.0})
+    plate = AnchoredOffsetbox(
+        loc="lower left",
+        child=VPacker(children=[text, bar], align="center", pad=0, sep=1.5),
+        pad=0.25,
+        borderpad=0.3,
+        frameon=True,
+        prop=FontProperties(size=6.0),  # pads count in its size
     )
-    ax.text(
-        left + length / 2,
-        0.085,
-        length_text(length),
-        transform=across,
-        ha="center",
-        va="bottom",
-        color="white",
-        fontsize=7.0,
-        zorder=6,
-        path_effects=[withStroke(linewidth=1.6, foreground="black")],
-    )
+    plate.patch.set(facecolor="black", alpha=0.6, linewidth=0)
+    plate.set_zorder(6)
+    ax.add_artist(plate)
 
 
 def nice_length(wanted: float) -> float:
@@ -233,14 +228,15 @@ def plot_mode_maps(
     columns = [column for name in present for column in (name, f"{name}_std") if column in maps]
     extent = scan_extent(maps)
     panel_mm = width_mm / max(len(columns), 1) * 0.72
-    height_mm = len(modes) * (_clip(panel_mm * aspect(extent), 8, 120) + 5.5) + 5
+    each_mm = _clip(panel_mm * aspect(extent), 8, 120)
+    height_mm = len(modes) * (each_mm + 5.5) + 5
     figure = style.new_figure(width_mm, max(height_mm, 30), layout="compressed")
     axes = figure.subplots(len(modes), max(len(columns), 1), squeeze=False)
     for line, mode in zip(axes, modes, strict=True):
         of_mode = select_mode(maps, mode)
         for ax, name in zip(line, columns, strict=True):
             _mode_panel(ax, of_mode, name, extent)
-        line[0].set_ylabel(_row_label(mode, labels), labelpad=3)
+        line[0].set_ylabel(_row_label(mode, labels, each_mm), labelpad=3)
         draw_scale_bar(line[0], extent)
     for ax, name in zip(axes[0], columns, strict=True):
         # On a line of their own above the units of the colour bars.
@@ -248,11 +244,12 @@ def plot_mode_maps(
     return figure
 
 
-def _row_label(mode: str | None, labels: Mapping[str, str] | None) -> str:
+def _row_label(mode: str | None, labels: Mapping[str, str] | None, room_mm: float) -> str:
+    """Return the mode's name, and its words under it where a letter's 1.3 mm let them fit beside the map."""
     if mode is None:
         return ""
     text = (labels or {}).get(mode, "")
-    return style.literal(mode) + (f"\n{style.literal(text)}" if text else "")
+    return style.literal(mode) + (f"\n{style.literal(text)}" if text and 1.3 * len(text) < room_mm else "")
 
 
 def _column_title(name: str) -> str:

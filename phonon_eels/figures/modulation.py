@@ -221,15 +221,15 @@ def confidence_ellipse(points: np.ndarray, confidence: float = 0.95) -> dict[str
     points
         (n, 2), n ≥ 3; None is returned for fewer, or where the points do not scatter.
     """
-    from scipy.stats import f as fisher
-
     n = len(points)
     if n < 3:
         return None
     values, vectors = np.linalg.eigh(np.cov(points.T))
     if not values[-1] > 0:
         return None
-    factor = 2 * (n - 1) / (n - 2) * float(fisher.ppf(confidence, 2, n - 2)) / n
+    # Quantile of Fisher's F with 2 and n − 2 degrees of freedom, which is elementary for 2.
+    quantile = 0.5 * (n - 2) * ((1 - confidence) ** (-2 / (n - 2)) - 1)
+    factor = 2 * (n - 1) / (n - 2) * quantile / n
     half = np.sqrt(np.maximum(values, 0.0) * factor)
     return {
         "xy": tuple(float(v) for v in points.mean(axis=0)),

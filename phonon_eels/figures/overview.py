@@ -86,7 +86,7 @@ def plot_overview(
 
 
 def _image(ax: Axes, haadf: Any, layers: xr.Dataset | None, extent: tuple[float, float, float, float]) -> None:
-    draw_haadf(ax, np.asarray(haadf, dtype=float), extent)
+    draw_haadf(ax, np.asarray(haadf, dtype=float), extent, pale=layers is not None)
     if layers is not None and "layer" in layers:
         draw_layers(ax, layers, extent)
     ax.set_title("HAADF and layers" if layers is not None else "HAADF")

@@ -144,18 +144,18 @@ def default_window(table: pd.DataFrame) -> tuple[float, float]:
 def layer_spectra_of(table: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """Return layer → (energy, mean, std or None) from a long table (one row per layer and channel) or a wide one."""
     if "layer" in table:
-        value = next(name for name in table.columns if str(name).endswith("_e"))
-        std = next((name for name in table.columns if str(name).endswith("_std")), None)
+        std = next((name for name in map(str, table.columns) if "std" in name), None)
+        value = next(name for name in map(str, table.columns) if name.endswith("_e") and name != std)
         return {
             str(layer): (_column(part, ENERGY), _column(part, value), _column(part, std) if std else None)
             for layer, part in table.groupby("layer", sort=False)
         }
-    names = [str(name) for name in table.columns if str(name).endswith("_e") and name != ENERGY]
+    names = [name for name in map(str, table.columns) if name.endswith("_e") and "_std" not in name]
     return {
         name.removesuffix("_e").removesuffix("_mean"): (
             _column(table, ENERGY),
             _column(table, name),
-            _column(table, f"{name}_std") if f"{name}_std" in table else None,
+            next((_column(table, s) for s in (f"{name}_std", f"{name[:-2]}_std_e") if s in table), None),
         )
         for name in names
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.steps import report_captions as captions
-from phonon_eels.steps.report_numbers import acquisition_facts, number, peak_word, primary_row, table_of
+from phonon_eels.steps.report_numbers import number, peak_word, primary_row, short_facts, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +83,13 @@ class Shown:
     width_px: int = 0
     sentence: str = ""
     failed: bool = False
+
+
+WITH_FACTS = frozenset(
+    {"overview", "mean_spectrum", "layer_spectra", "classic_route", "mode_maps", "width_maps", "modulation_spectrum"}
+    | {"phase_dependence", "zero_loss"}
+)
+"""Figures of spectra: what their angles and beam energy are belongs into the caption."""
 
 
 def recipes(sources: Sources) -> list[Recipe]:
@@ -261,7 +268,11 @@ def _status_of(step: str) -> Callable[[Sources], Any]:
     def draw(sources: Sources) -> Any:
         from phonon_eels import figures
 
-        return figures.plot_status(sources.maps(step, "status"))
+        maps = sources.maps(step, "status")
+        counts = [(name, count) for name, count in figures.status_counts(maps) if count]
+        if len(counts) == 1:
+            raise NotDrawn(f"All {counts[0][1]} positions have the same status: {counts[0][0]}.")
+        return figures.plot_status(maps)
 
     return draw
 
@@ -301,7 +312,7 @@ def draw_all(sources: Sources, settings: Report, folder: Path | None) -> list[Sh
     folder
         Where the files go; None keeps them in memory only.
     """
-    facts = acquisition_facts(sources.image.acquisition)
+    facts = short_facts(sources.image.acquisition)
     shown = []
     plan = recipes(sources)
     for done, recipe in enumerate(plan):
@@ -332,4 +343,5 @@ def _draw_one(recipe: Recipe, sources: Sources, settings: Report, folder: Path |
                 save_figure(figure, path, settings.dpi)
     width = int(figure.get_figwidth() * 96)  # CSS pixels: the size that it has in print
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Shown(recipe.name, recipe.title, f"{recipe.caption} ({facts}.)", data, width)
+    caption = f"{recipe.caption} {facts}." if recipe.name in WITH_FACTS else recipe.caption
+    return Shown(recipe.name, recipe.title, caption, data, width)

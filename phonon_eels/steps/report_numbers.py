@@ -127,6 +127,18 @@ def acquisition_facts(acquisition: Acquisition) -> str:
     return ", ".join([*words, acquisition.geometry or "on- or off-axis unknown", frames])
 
 
+def short_facts(acquisition: Acquisition) -> str:
+    """Return beam energy, semi-angles and geometry as they end a caption."""
+    named = [
+        ("beam energy", acquisition.beam_energy_kev, "keV"),
+        ("α", acquisition.convergence_semi_angle_mrad, "mrad"),
+        ("β", acquisition.collection_semi_angle_mrad, "mrad"),
+    ]
+    words = [f"{name} {value:g} {unit}" if value is not None else f"{name} unknown" for name, value, unit in named]
+    words[0] = words[0].removeprefix("beam energy ") if acquisition.beam_energy_kev is not None else words[0]
+    return ", ".join([*words, acquisition.geometry or "on- or off-axis unknown"])
+
+
 def spanned_zones(acquisition: Acquisition, material: Material) -> float | None:
     """Return how many Brillouin zones the wider semi-angle covers along a, None where that is unknown.
 

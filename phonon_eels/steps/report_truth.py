@@ -61,8 +61,10 @@ def _mode_rows(context: StepContext, modes: Mapping[str, Mapping[str, Any]]) -> 
         # Apparent energies of the classic route are not the intrinsic ones that were planted.
         if true is None or row.get("identifiable") != "identifiable" or "energy_mev" not in row:
             continue
-        name = f"energy of {row['mode']}"
-        found.append(_row(name, row["energy_mev"], row.get("energy_mev_std"), true.get("energy_mev"), "meV"))
+        energy, std = row["energy_mev"], row.get("energy_mev_std")
+        found.append(_row(f"energy of {row['mode']}", energy, std, _energy(true), "meV"))
+        width, std = row.get("fwhm_mev"), row.get("fwhm_mev_std")
+        found.append(_row(f"FWHM of {row['mode']}", width, std, true.get("fwhm_mev"), "meV"))
     return [row for row in found if row is not None]
 
 
@@ -89,17 +91,21 @@ def _planted_pair(name: str, row: Mapping[str, Any], modes: Mapping[str, Mapping
     if len(parts) != 2 or any(part not in modes for part in parts):
         return {}
     low, high = (modes[part] for part in parts)
-    energies = [number(mode.get("energy_mev")) for mode in (low, high)]
-    ratio = _area(high) / _area(low) if _area(low) > 0 else math.nan
-    # The centroid weighs by area: by the true areas where they are told, else by the measured ratio.
+    energies = [_energy(mode) for mode in (low, high)]
+    ratio = _area(low) / _area(high) if _area(high) > 0 else math.nan
+    # The centroid weighs by area: by the true areas where they are told, else by the measured ratio (low over high).
     weight = ratio if math.isfinite(ratio) else number(row.get("area_ratio"))
-    centroid = (energies[0] + weight * energies[1]) / (1 + weight)
+    centroid = (weight * energies[0] + energies[1]) / (1 + weight)
     return {"centroid_mev": centroid, "splitting_mev": energies[1] - energies[0], "area_ratio": ratio}
 
 
 def _area(mode: Mapping[str, Any]) -> float:
-    names = ("mean_area_e", "area_e", "area")
-    return next((number(mode[name]) for name in names if name in mode), math.nan)
+    return number(mode.get("scan_mean_area_e"))
+
+
+def _energy(mode: Mapping[str, Any]) -> float:
+    """Return the planted energy as a scan sees it: the mean over the positions where that is told."""
+    return number(mode.get("scan_mean_energy_mev", mode.get("energy_mev")))
 
 
 def _amplitude_rows(context: StepContext, modes: Mapping[str, Mapping[str, Any]]) -> list[Row]:
