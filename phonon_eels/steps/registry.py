@@ -46,20 +46,20 @@ class StepEntry:
 
 
 REGISTRY: tuple[StepEntry, ...] = (
-    StepEntry("ingest", makes_image=True, shared=("acquisition", "material", "seed")),
-    StepEntry("register_frames", makes_image=True, shared=("material", "seed")),
-    StepEntry("remove_spikes", makes_image=True, shared=("seed",)),
-    StepEntry("align_zlp", makes_image=True, shared=("route", "seed")),
-    StepEntry("calibrate", makes_image=True, needs=("align_zlp",), shared=("material", "route", "seed")),
+    StepEntry("ingest", makes_image=True, shared=("acquisition",)),
+    StepEntry("register_frames", makes_image=True, shared=("material",)),
+    StepEntry("remove_spikes", makes_image=True, shared=("acquisition",)),
+    StepEntry("align_zlp", makes_image=True, shared=("route",)),
+    StepEntry("calibrate", makes_image=True, needs=("align_zlp",), shared=("material", "route")),
     StepEntry("normalise", makes_image=True, needs=("align_zlp",), classic_only=True),
-    StepEntry("denoise", makes_image=True, shared=("seed",), classic_only=True),
-    StepEntry("subtract_zlp", makes_image=True, needs=("align_zlp",), shared=("material",), classic_only=True),
-    StepEntry("deconvolve", makes_image=True, needs=("align_zlp",), shared=("seed",), classic_only=True),
+    StepEntry("denoise", makes_image=True, classic_only=True),
     StepEntry(
-        "fit_peaks",
-        needs=("align_zlp", "calibrate", "normalise"), shared=("acquisition", "material", "route", "seed")),
-    StepEntry("assign_layers", shared=("material", "seed")),
-    StepEntry("map_superstructure", needs=("assign_layers",), shared=("material", "seed")),
+        "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material",), classic_only=True
+    ),
+    StepEntry("deconvolve", makes_image=True, needs=("align_zlp",), shared=("material",), classic_only=True),
+    StepEntry("fit_peaks", needs=("align_zlp", "calibrate", "normalise"), shared=("material", "route")),
+    StepEntry("assign_layers", needs=("align_zlp",), shared=("material",)),
+    StepEntry("map_superstructure", needs=("assign_layers",), shared=("material",)),
     StepEntry(
         "measure_modulation",
         needs=("align_zlp", "fit_peaks", "assign_layers", "map_superstructure"),

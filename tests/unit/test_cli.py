@@ -67,7 +67,7 @@ class TestRun:
         assert (scan.parent / "out" / "a.b" / "summary.json").is_file()
         settings = fake_steps.settings["fit_peaks"]
         assert (settings.background, settings.max_iterations) == ("exponential", 9)
-        assert fake_steps.contexts["fit_peaks"].seed == 4
+        assert fake_steps.contexts["report"].seed == 4
         assert fake_steps.contexts["fit_peaks"].backend.threads == 1
         assert fake_steps.read[0][1]["haadf"] == (scan.parent / "dark.npy")
 
@@ -200,11 +200,11 @@ class TestCommands:
     def test_one_step_as_the_workflow_calls_it(
         self, scan: Path, fake_steps: FakeSteps, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        settings = json.dumps({"ingest": {"quality": "warn"}, "seed": 8})
+        settings = json.dumps({"ingest": {"quality": "warn"}, "acquisition": {"gain": 8}})
         assert main(["ingest", "scan.hspy", "--dataset-folder", "results/x", "--settings", settings]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == "results/x/ingest/summary.json"
         assert fake_steps.settings["ingest"].quality == "warn"
-        assert fake_steps.contexts["ingest"].seed == 8
+        assert fake_steps.contexts["ingest"].acquisition_settings["gain"] == 8
         assert main(["register_frames", "--dataset-folder", "results/x"]) == 0
         assert fake_steps.since() == ["ingest", "register_frames"]
 

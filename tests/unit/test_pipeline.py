@@ -194,7 +194,7 @@ class TestStaleness:
         assert step_parameters(base, "fit_peaks") != step_parameters(changed, "fit_peaks")
         assert step_parameters(base, "remove_spikes") == step_parameters(changed, "remove_spikes")
         assert "\n" not in step_parameters(base, "fit_peaks")
-        assert set(json.loads(step_parameters(base, "align_zlp"))) == {"align_zlp", "route", "seed"}
+        assert set(json.loads(step_parameters(base, "align_zlp"))) == {"align_zlp", "route"}
 
 
 class TestWhatAStepIsGiven:
@@ -213,9 +213,11 @@ class TestWhatAStepIsGiven:
 
     def test_only_what_it_declares(self, scan: Path, fake_steps: FakeSteps) -> None:
         go(scan, "seed=5", "route=classic", "acquisition.temperature_k=90")
-        spikes, fit = fake_steps.contexts["normalise"], fake_steps.contexts["fit_peaks"]
-        assert (spikes.seed, spikes.route, dict(spikes.acquisition_settings)) == (0, "forward", {})
-        assert (fit.seed, fit.route, fit.acquisition_settings["temperature_k"]) == (5, "classic", 90)
+        contexts = fake_steps.contexts
+        fit, normalise, report = contexts["fit_peaks"], contexts["normalise"], contexts["report"]
+        assert (normalise.seed, normalise.route, dict(normalise.acquisition_settings)) == (0, "forward", {})
+        assert (fit.seed, fit.route, dict(fit.acquisition_settings)) == (0, "classic", {})
+        assert (report.seed, report.route, report.acquisition_settings["temperature_k"]) == (5, "classic", 90)
         assert set(fit.tables) == set(fit.summaries) == {"align_zlp", "calibrate", "normalise"}
         assert set(fit.maps) == {"align_zlp"}
         assert float(fit.maps["align_zlp"]["height_nm"][0, 0]) == len("align_zlp")
@@ -297,7 +299,7 @@ class TestRunStep:
 
     def test_record_says_what_made_it(self, scan: Path, fake_steps: FakeSteps) -> None:
         provenance = read_summary(go(scan) / "fit_peaks")["provenance"]
-        assert set(provenance["settings"]) == {"acquisition", "fit_peaks", "route", "seed"}
+        assert set(provenance["settings"]) == {"fit_peaks", "route"}
         assert set(provenance["parents"]) == {"align_zlp", "calibrate"}
         assert (provenance["device"], provenance["threads"]) == ("cpu", 1)
         assert len(provenance["material"]) == 64

@@ -38,13 +38,15 @@ class TestEntry:
     def test_step_declares_no_more_than_the_registry(self, entry: StepEntry) -> None:
         spec = entry.load()
         assert spec.name == entry.name
-        assert set(spec.needs) <= set(entry.needs), "results that a step reads must make it stale: name them in REGISTRY"
+        assert set(spec.needs) <= set(entry.needs), (
+            "results that a step reads must make it stale: name them in REGISTRY"
+        )
         assert spec.routes == (("classic",) if entry.classic_only else ("forward", "classic"))
 
     def test_step_uses_only_what_makes_it_stale(self, entry: StepEntry) -> None:
-        """`align_zlp` gives others a function on the context's maps: its own needs are checked above."""
+        """More in the registry would run the step again for nothing; less would keep a result that is out of date."""
         used = {SHARED[name] for name in context_attributes(entry.name) if name in SHARED}
-        assert used <= set(entry.shared)
+        assert used == set(entry.shared)
 
 
 def test_the_check_sees_attributes() -> None:
