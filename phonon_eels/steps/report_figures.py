@@ -288,13 +288,16 @@ def _truth(sources: Sources) -> Any:
 def _overview(sources: Sources) -> Any:
     from phonon_eels import figures
 
+    spectrum = table_of(sources.context, "fit_peaks", "mean_spectrum")
+    if sources.image.haadf is None and spectrum is None and "fit_peaks" not in sources.context.maps:
+        raise NotDrawn("There is no HAADF image and no fit to show.")
     mode = primary_row(sources.context).get("mode")
     material = sources.context.material
     return figures.plot_overview(
         haadf=sources.image.haadf,
         extent=_scan_edges(sources.image),
         layers=sources.maps_or_none("assign_layers"),
-        mean_spectrum=table_of(sources.context, "fit_peaks", "mean_spectrum"),
+        mean_spectrum=spectrum,
         peaks=sources.maps_or_none("fit_peaks"),
         mode=mode or (material.primary_test.mode if material.primary_test else None),
         phase_bins=table_of(sources.context, "measure_modulation", "phase_bins"),
