@@ -226,9 +226,14 @@ def _zspy_arrays(path: Path) -> dict[str, str]:
     import zarr
 
     found: dict[str, str] = {}
-    zarr.open_group(str(path), mode="r").visititems(
-        lambda name, item: found.update({name: data_digest(item)}) if isinstance(item, zarr.Array) else None
-    )
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, zarr.Array):
+            found[name] = data_digest(item)
+        elif "state" in item.attrs:  # axes, noise and acquisition of an image
+            found[f"{name}/state"] = json_digest(json.loads(item.attrs["state"]))
+
+    zarr.open_group(str(path), mode="r").visititems(visit)
     return found
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phonon_eels.errors import OutputError
+from phonon_eels.errors import InputFileError, OutputError
 
 _FOREIGN_LEFTOVER_AGE_S = 86_400.0
 
@@ -72,7 +72,8 @@ def staged_file(target: Path) -> Iterator[Path]:
     except OSError as problem:
         raise output_error(target, problem) from problem
     finally:
-        temporary.unlink(missing_ok=True) if not temporary.is_dir() else None
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def recover(folder: Path) -> list[str]:
@@ -99,8 +100,16 @@ def recover(folder: Path) -> list[str]:
     return done
 
 
-def output_error(target: Path, problem: OSError) -> OutputError:
-    """Return what to tell the user about a file-system error."""
+def output_error(target: Path, problem: OSError) -> OutputError | InputFileError:
+    """Return what to tell the user about a file-system error.
+
+    Results are computed while they are written, so a lazily read input may fail here too; HDF5 says "read" then.
+    """
+    if problem.errno is None and "read" in str(problem) and "write" not in str(problem):
+        return InputFileError(
+            f"the spectra could not be read to the end while {target} was made ({problem}); "
+            f"the file is damaged or went away: copy it again and repeat the step"
+        )
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         cure = "the disk (or your quota) is full: free some space or choose another results folder"
     elif problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -25,6 +25,7 @@ HYPERSPY_SUFFIXES = (".hspy", ".zspy", ".hdf5")
 SUFFIXES = (*HYPERSPY_SUFFIXES, ".dm3", ".dm4", ".emd", ".msa", ".zip")
 NION_SUFFIXES = (".ndata", ".ndata1", ".nhdf", ".nsproj")
 _ZIP_LIMIT_BYTES = 4_000_000_000
+_LOADED_LIMIT_BYTES = 2_000_000_000
 _HDF5_BEGINS = b"\x89HDF\r\n\x1a\n"
 # Codecs that only move bytes. numcodecs also has "pickle", which runs whatever the file tells it to.
 _HARMLESS_CODECS = frozenset(
@@ -252,7 +253,32 @@ def _read_hspy(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
             f"{path} is no HDF5 file, which a {path.suffix} must be (it begins with {begins!r}); "
             f"it was renamed, or the copy failed: export it again from the program that wrote it"
         )
-    yield from _signals_only(file_reader(str(path), lazy=lazy))
+    yield from _signals_only(file_reader(str(path), lazy=lazy and not _stored_in_one_piece(path)))
+
+
+def _stored_in_one_piece(path: Path) -> bool:
+    """Say whether an array of a HDF5 file has no chunks, which RosettaSciIO cannot leave on the disk.
+
+    Raises
+    ------
+    InputFileError
+        If loading it instead would take too much memory.
+    """
+    import h5py
+
+    found: list[int] = []
+    with h5py.File(path, "r") as file:
+        file.visititems(
+            lambda _, item: (
+                found.append(item.nbytes) if isinstance(item, h5py.Dataset) and item.chunks is None else None
+            )
+        )
+    if sum(found) > _LOADED_LIMIT_BYTES:
+        raise InputFileError(
+            f"{path} holds {sum(found) / 1e9:.3g} GB in one piece, which cannot be read bit by bit; "
+            f"load it in HyperSpy and save it anew, which divides it into chunks"
+        )
+    return bool(found)
 
 
 def _read_zspy(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
@@ -316,6 +342,14 @@ def _read_emd(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
 def _read_msa(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
     from rsciio.msa import file_reader
 
+    with path.open("rb") as file:
+        begins = file.read(200).lstrip().lower()
+    if not begins.startswith(b"#format"):
+        # The reader takes any two columns of numbers for a spectrum.
+        raise InputFileError(
+            f"{path} cannot be read as .msa: its first line must be #FORMAT : EMSA/MAS Spectral Data File; "
+            f"it was renamed, or the copy failed: export it again"
+        )
     # A text file of one spectrum: there is nothing to be lazy about.
     yield from file_reader(str(path), lazy=False)
 
