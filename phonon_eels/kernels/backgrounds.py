@@ -267,6 +267,26 @@ def _model_weights(
 
 
 @kernel
+def _from_units_of_peak(
+    shape: int, peak: float, failed: bool, n_parameters: int, parameters: np.ndarray, covariance: np.ndarray
+) -> int:
+    """Bring a fit back from units of the peak: amplitudes scale, logarithms of amplitudes shift, shapes stay."""
+    if failed:
+        for a in range(n_parameters):
+            parameters[a] = math.nan
+            for b in range(n_parameters):
+                covariance[a, b] = math.nan
+    elif shape <= 1:
+        parameters[0] += math.log(peak)
+    else:
+        parameters[0] *= peak
+        for a in range(n_parameters):
+            covariance[0, a] *= peak
+            covariance[a, 0] *= peak
+    return 0
+
+
+@kernel
 def fit_background_one(
     shape: int,
     energies_mev: np.ndarray,
@@ -365,19 +385,7 @@ def fit_background_one(
         small,
         covariance,
     )
-    # Back from units of the peak: amplitudes scale, logarithms of amplitudes shift, shapes stay.
-    if shape <= 1:
-        parameters[0] += math.log(peak)
-    else:
-        parameters[0] *= peak
-        for a in range(n_parameters):
-            covariance[0, a] *= peak
-            covariance[a, 0] *= peak
     if status == CONVERGED:
         status = bound
-    if status == NOT_CONVERGED:
-        for a in range(n_parameters):
-            parameters[a] = math.nan
-            for b in range(n_parameters):
-                covariance[a, b] = math.nan
+    _from_units_of_peak(shape, peak, status == NOT_CONVERGED, n_parameters, parameters, covariance)
     return status

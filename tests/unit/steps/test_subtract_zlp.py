@@ -1,0 +1,171 @@
+"""Backgrounds under the phonons."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phonon_eels.config.settings import SubtractZlp
+from phonon_eels.errors import DataError
+from phonon_eels.spectrum_image import Acquisition, NoiseModel, SpectrumImage
+from phonon_eels.steps.subtract_zlp import subtract_zlp
+from tests.unit.steps.classic_scans import axis, context_of, elastic, image_of, noisy_image, phonons
+
+CLEAR = ((14.0, 24.0), (110.0, 150.0))
+
+
+def clean_image(**fields: Any) -> SpectrumImage:
+    energy = axis()
+    mean = elastic(energy.energies_mev) + phonons(energy.energies_mev)
+    return image_of(np.broadcast_to(mean, (2, 2, mean.size)).copy(), energy, **fields)
+
+
+def test_known_tail_leaves_the_phonons() -> None:
+    result = subtract_zlp(clean_image(), SubtractZlp(windows_mev=CLEAR), context_of())
+    energies = result.image.energy.energies_mev
+    assert energies[0] == 20.0
+    assert energies[-1] == 200.0
+    loss = np.asarray(result.image.counts)
+    assert loss == pytest.approx(np.broadcast_to(phonons(energies), loss.shape), abs=4.0)
+    background = elastic(energies).sum()
+    assert result.maps["background_counts"].values == pytest.approx(background, rel=0.05)
+    assert result.maps["background_counts"].attrs["units"] == "detector counts"
+    assert set(result.maps["status"].values.ravel()) <= {0, 1}
+
+
+@pytest.mark.parametrize("method", ["pearson7", "log_quadratic", "power_law", "exponential"])
+def test_every_method_works_and_differs(method: str) -> None:
+    result = subtract_zlp(noisy_image(2, 2), SubtractZlp(method=method, windows_mev=CLEAR), context_of())
+    loss, variance = np.asarray(result.image.counts), np.asarray(result.image.variance)
+    assert np.isfinite(loss).all()
+    assert (variance > 0.0).all()
+    assert loss.min() < 0.0  # negative values are data
+    assert result.summary["method"] == method
+    for name in result.maps.data_vars:
+        assert result.maps[name].attrs["units"]
+        if name != "status" and not name.endswith("_std"):
+            assert f"{name}_std" in result.maps
+    phonon = (result.image.energy.energies_mev > 70.0) & (result.image.energy.energies_mev < 86.0)
+    assert loss[..., phonon].mean() == pytest.approx(60.0, abs=40.0 if method == "exponential" else 15.0)
+
+
+def test_variance_of_the_background_is_added() -> None:
+    image = noisy_image(2, 2, variance=np.full((2, 2, 300), 25.0))
+    result = subtract_zlp(image, SubtractZlp(method="power_law", windows_mev=CLEAR), context_of())
+    assert (np.asarray(result.image.variance) > 25.0).all()
+
+
+@pytest.mark.statistics
+def test_variance_is_that_of_repeated_measurements() -> None:
+    image = noisy_image(20, 20)
+    result = subtract_zlp(image, SubtractZlp(method="log_quadratic", windows_mev=CLEAR), context_of())
+    between = slice(20, 80)  # 40 … 100 meV, outside the windows
+    spread = np.asarray(result.image.counts).reshape(400, -1).var(axis=0)[between]
+    carried = np.asarray(result.image.variance).reshape(400, -1).mean(axis=0)[between]
+    assert np.mean(carried / spread) == pytest.approx(1.0, abs=0.1)
+    area = result.maps["background_counts"].values
+    assert area.std() == pytest.approx(result.maps["background_counts_std"].values.mean(), rel=0.15)
+
+
+def test_dark_level_goes_with_the_background() -> None:
+    dark = clean_image().with_(counts=clean_image().counts + 80.0, noise=NoiseModel(dark_level=80.0))
+    settings = SubtractZlp(method="power_law", windows_mev=CLEAR)
+    have, want = subtract_zlp(dark, settings, context_of()), subtract_zlp(clean_image(), settings, context_of())
+    assert np.asarray(have.image.counts) == pytest.approx(np.asarray(want.image.counts), abs=1e-2)
+    assert have.image.noise.dark_level == 0.0
+
+
+def test_default_windows_sit_on_the_modes_and_the_program_says_so() -> None:
+    messages = subtract_zlp(clean_image(), SubtractZlp(), context_of()).messages
+    (warning,) = [message for message in messages if "sits on" in message]
+    assert "BiO38 (38 meV)" in warning
+    assert "CuO42 (42 meV)" in warning
+    assert "CuO78" not in warning
+    free = SubtractZlp(windows_mev=((10.0, 16.0), (110.0, 150.0)))
+    assert not any("sits on" in message for message in subtract_zlp(clean_image(), free, context_of()).messages)
+
+
+def test_windows_are_cut_at_the_axis_or_refused() -> None:
+    windows = ((26.0, 43.0), (188.0, 300.0))
+    result = subtract_zlp(clean_image(), SubtractZlp(windows_mev=windows), context_of())
+    assert any("188 … 300 meV leaves the energy axis" in message for message in result.messages)
+    assert result.summary["windows_mev"][1] == [188.0, 239.0]
+    with pytest.raises(DataError, match=r"subtract_zlp\.windows_mev = 188 … 300 meV does not fit"):
+        subtract_zlp(clean_image(), SubtractZlp(windows_mev=windows, clip_windows=False), context_of())
+
+
+def test_window_beyond_the_axis_is_left_out_and_none_is_an_error() -> None:
+    one = subtract_zlp(clean_image(), SubtractZlp(windows_mev=((26.0, 43.0), (400.0, 500.0))), context_of())
+    assert any("is left out" in message for message in one.messages)
+    assert any("extrapolation" in message for message in one.messages)
+    with pytest.raises(DataError, match=r"subtract_zlp\.windows_mev .* leaves no window of at least 5 channels"):
+        subtract_zlp(clean_image(), SubtractZlp(windows_mev=((400.0, 500.0),)), context_of())
+    with pytest.raises(DataError, match=r"subtract_zlp\.output_window_mev = 300 … 400 meV"):
+        subtract_zlp(clean_image(), SubtractZlp(output_window_mev=(300.0, 400.0)), context_of())
+    with pytest.raises(DataError, match="above 0 meV"):
+        subtract_zlp(clean_image(), SubtractZlp(method="power_law", windows_mev=((-50.0, -20.0),)), context_of())
+
+
+def test_spectra_that_were_not_moved_are_refused() -> None:
+    context = context_of(summaries={"align_zlp": {"alignment": "coordinate"}})
+    with pytest.raises(DataError, match=r"align_zlp\.alignment"):
+        subtract_zlp(clean_image(), SubtractZlp(), context)
+
+
+def test_empty_and_missing_spectra_fail_visibly_and_alone() -> None:
+    image = noisy_image(2, 2)
+    counts = image.counts.astype(float)
+    counts[0, 0] = 0.0
+    counts[0, 1] = np.nan
+    settings = SubtractZlp(windows_mev=CLEAR)
+    result = subtract_zlp(image.with_(counts=counts), settings, context_of())
+    assert result.maps["status"].values[0].tolist() == [4, 4]
+    loss = np.asarray(result.image.counts)
+    assert np.isnan(loss[0]).all()
+    assert np.array_equal(loss[1], np.asarray(subtract_zlp(image, settings, context_of()).image.counts)[1])
+    assert any("2 of 4 positions" in message for message in result.messages)
+
+
+def test_bad_channels_do_not_enter_the_fit() -> None:
+    image = clean_image()
+    counts, bad = image.counts.copy(), np.zeros(image.shape, dtype=bool)
+    bad[..., image.energy.window(18.0, 20.0, "here")] = True
+    counts[bad] = 1e7
+    settings = SubtractZlp(method="power_law", windows_mev=CLEAR)
+    hit = subtract_zlp(image.with_(counts=counts, bad=bad), settings, context_of())
+    clean = subtract_zlp(image, settings, context_of())
+    assert np.asarray(hit.image.counts)[..., 10:] == pytest.approx(np.asarray(clean.image.counts)[..., 10:], abs=5.0)
+    assert hit.image.bad.shape == hit.image.shape
+
+
+def test_mirrored_gain_leaves_the_phonons() -> None:
+    image = clean_image(acquisition=Acquisition(temperature_k=293.0))
+    result = subtract_zlp(image, SubtractZlp(method="mirrored_gain"), context_of())
+    energies = result.image.energy.energies_mev
+    assert energies[-1] == 60.0  # the gain side ends there
+    assert any("was cut to 20 … 60 meV" in message for message in result.messages)
+    loss = np.asarray(result.image.counts)
+    assert loss == pytest.approx(np.broadcast_to(phonons(energies), loss.shape), abs=0.05)
+    assert result.maps["background_counts"].values == pytest.approx(elastic(energies).sum(), rel=1e-4)
+
+
+def test_mirrored_gain_between_channels_and_its_variance() -> None:
+    energy = axis()
+    energy = type(energy)(energy.offset_mev + 0.3, energy.dispersion_mev, energy.n_channels)
+    mean = elastic(energy.energies_mev) + phonons(energy.energies_mev)
+    counts = np.random.default_rng(8).poisson(np.broadcast_to(mean, (20, 20, mean.size)))
+    image = image_of(counts, energy, acquisition=Acquisition(temperature_k=293.0))
+    result = subtract_zlp(image, SubtractZlp(method="mirrored_gain"), context_of())
+    loss = np.asarray(result.image.counts).reshape(400, -1)
+    upper = slice(10, None)  # below, the steep tail is not linear between channels
+    assert loss.mean(axis=0)[upper] == pytest.approx(phonons(result.image.energy.energies_mev)[upper], abs=12.0)
+    carried = np.asarray(result.image.variance).reshape(400, -1).mean(axis=0)
+    assert np.mean(carried[upper] / loss.var(axis=0)[upper]) == pytest.approx(1.0, abs=0.08)
+
+
+def test_mirrored_gain_needs_a_temperature_and_a_gain_side() -> None:
+    with pytest.raises(DataError, match=r"acquisition\.temperature_k"):
+        subtract_zlp(clean_image(), SubtractZlp(method="mirrored_gain"), context_of())
+    warm = clean_image(acquisition=Acquisition(temperature_k=293.0))
+    with pytest.raises(DataError, match="energy-gain side"):
+        subtract_zlp(warm, SubtractZlp(method="mirrored_gain", output_window_mev=(70.0, 200.0)), context_of())
