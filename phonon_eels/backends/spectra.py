@@ -45,7 +45,7 @@ def fit_block(
     tables: np.ndarray,
     first_node_mev: np.ndarray,
     node_step_mev: float,
-    free: np.ndarray,
+    free: np.ndarray,  # (positions, parameters)
     lower: np.ndarray,
     upper: np.ndarray,
     prior_mean: np.ndarray,  # (positions, parameters)
@@ -92,12 +92,12 @@ def fit_block(
             continue
         status[p] = fit_one(
             z, var, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev, node_step_mev,
-            free, lower, upper, prior_mean[p], prior_precision, max_iterations, params[p], std[p], jacobian, corrections,
+            free[p], lower, upper, prior_mean[p], prior_precision, max_iterations, params[p], std[p], jacobian, corrections,
             vectors, matrices, columns, index, outcome[p],
         )  # fmt: skip
         if score.shape[0] > 0:
             profile_shared(
-                jacobian, vectors[1], vectors[2], free, n_modes, params[p], prior_mean[p], prior_precision, vectors[3],
+                jacobian, vectors[1], vectors[2], free[p], n_modes, params[p], prior_mean[p], prior_precision, vectors[3],
                 matrices, index, columns, score[p], information[p], area_slope[p],
             )  # fmt: skip
     return 0

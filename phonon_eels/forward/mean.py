@@ -65,6 +65,16 @@ class MeanFit:
         return start
 
 
+def width_groups(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the group of each mode: paired modes share one factor on their widths, which alone could not be told."""
+    group = list(range(len(names)))
+    for left, right in pairs:
+        if left in names and right in names:
+            group[names.index(right)] = group[names.index(left)]
+    order = sorted(set(group))
+    return [order.index(g) for g in group]
+
+
 class MeanModel:
     """The model of the mean spectrum: linear in heights and areas, not in energies, widths and the zero-loss shape.
 
@@ -91,17 +101,8 @@ class MeanModel:
         narrow = float(widths.min()) if zero_loss is None else min(float(widths.min()), zero_loss.fwhm_mev)
         reach = 30.0 * (float(widths.max()) if zero_loss is None else zero_loss.fwhm_mev)
         self.grid = FineGrid(channels, dispersion_mev, narrow, reach)
-        self.width_group = self._width_groups(material.pairs)
+        self.width_group = width_groups(self.names, material.pairs)
         self.n_groups = max(self.width_group) + 1
-
-    def _width_groups(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        """Modes closer than the resolution share one factor on their widths: alone their widths cannot be told."""
-        group = list(range(len(self.modes)))
-        for left, right in pairs:
-            if left in self.names and right in self.names:
-                group[self.names.index(right)] = group[self.names.index(left)]
-        order = sorted(set(group))
-        return [order.index(g) for g in group]
 
     def unpack(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, ZeroLossShape | None]:
         """Return mode energies, intrinsic widths, shift and zero-loss shape of a parameter vector."""

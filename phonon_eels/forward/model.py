@@ -89,15 +89,14 @@ class ForwardModel:
         modes = self.n_modes
         return np.concatenate([self.free_local, np.ones(modes), np.full(modes, energies), np.zeros(modes)]).astype(np.int8)
 
-    def bounds(self, signed_areas: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return lower and upper bounds; areas may turn negative where positions are pooled, so that sums stay unbiased."""
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return lower and upper bounds. Areas may turn negative: clipping them would bias every sum over positions."""
         modes = self.n_modes
         reach = 2.0 * self.dispersion_mev
         low = [0.0, -reach, -0.5, -0.5, -0.5, -np.inf, -np.inf]
         high = [np.inf, reach, 0.5, 0.5, 0.5, np.inf, np.inf]
-        area_low = np.full(modes, -np.inf if signed_areas else 0.0)
         spread = 0.5 * self.fwhm_mev
-        lower = np.concatenate([low, area_low, self.bounds_mev[:, 0], -spread])
+        lower = np.concatenate([low, np.full(modes, -np.inf), self.bounds_mev[:, 0], -spread])
         upper = np.concatenate([high, np.full(modes, np.inf), self.bounds_mev[:, 1], spread])
         return lower, upper
 
@@ -205,6 +204,22 @@ def build_forward_model(
         poisson=peak,
         shift_e=shift_e,
     )
+
+
+def rebuilt(
+    model: ForwardModel,
+    settings: FitPeaks,
+    material: Material,
+    thermal_mev: float | None,
+    energies_mev: np.ndarray,
+    fwhm_mev: np.ndarray,
+) -> ForwardModel:
+    """Return the model with other energies and intrinsic widths, its tables made anew."""
+    first = model.first_channel
+    return build_forward_model(
+        settings, material, np.arange(first, first + model.energies_mev.size), model.dispersion_mev, model.zero_loss,
+        thermal_mev, energies_mev=energies_mev, fwhm_mev=fwhm_mev, shift_e=model.shift_e,
+    )  # fmt: skip
 
 
 def describe(model: ForwardModel, settings: FitPeaks, thermal_mev: float | None) -> dict[str, Any]:

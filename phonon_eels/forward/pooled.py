@@ -1,9 +1,13 @@
-"""Scan-wide estimates of mode energies from the per-position scores, with deviations that include what varies between places."""
+"""Scan-wide mode energies and intrinsic widths from the per-position scores.
+
+Each position contributes the score and the information of the modes' energies and widths, with its own areas, zero-loss
+shape and background marginalised; the shared values solve the summed score equations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,18 +15,90 @@ from phonon_eels.forward.scan import ScanFit
 
 MIN_BLOCKS = 4
 MAX_BLOCKS = 16
+Axis = int
+ROWS: Axis = 0
+COLUMNS: Axis = 1
+
+
+def local_energies(
+    fit: ScanFit, usable: np.ndarray, energies_mev: np.ndarray, separate: np.ndarray, window: tuple[int, int] = (3, 5)
+) -> np.ndarray:
+    """Estimate the energies around every position from the scores of its neighbours, (rows, columns, M).
+
+    Energies that vary from place to place bias a common one in second order, and through it the energies of
+    neighbouring modes; scores taken at the local energies do so much less. How far each mode varies is
+    estimated first (method of moments over disjoint windows, as between the studies of a random-effects meta-analysis,
+    doi:10.1016/0197-2456(86)90046-2) and is zero unless significant, so that noise is not taken for variation.
+    The position itself is left out of its window, so that its energy does not follow its own noise.
+
+    Parameters
+    ----------
+    energies_mev
+        (rows, columns, M) where the scores were taken.
+    separate
+        (M,) modes farther from their neighbours than the resolution; the others keep the common energy, because the noise
+        of a close pair's local energies does more harm than their variation.
+    """
+    from scipy.ndimage import uniform_filter
+
+    assert fit.score is not None and fit.information is not None
+    modes = energies_mev.shape[2]
+    kept = usable[:, :, None]
+    information = np.where(kept[..., None], np.nan_to_num(fit.information[..., :modes, :modes]), 0.0)
+    absolute = np.where(kept, np.nan_to_num(fit.score[..., :modes]), 0.0) + np.einsum("rcij,rcj->rci", information, energies_mev)
+    common = np.linalg.lstsq(information.sum(axis=(0, 1)), absolute.sum(axis=(0, 1)), rcond=None)[0]
+    rest = absolute - np.einsum("rcij,j->rci", information, common)
+    spread = _spread(rest, information, window)
+    varying = np.flatnonzero((spread > 0.0) & separate)
+    result = np.broadcast_to(common, energies_mev.shape).copy()
+    if varying.size == 0:
+        return result
+    size = window[0] * window[1]
+    near = size * uniform_filter(rest[..., varying], size=(*window, 1), mode="constant") - rest[..., varying]
+    block = information[..., varying[:, None], varying[None, :]]
+    total = size * uniform_filter(block, size=(*window, 1, 1), mode="constant") - block
+    result[..., varying] += np.linalg.solve(total + np.diag(spread[varying] ** -2.0), near[..., None])[..., 0]
+    return result
+
+
+def _spread(rest: np.ndarray, information: np.ndarray, window: tuple[int, int]) -> np.ndarray:
+    """Standard deviation of each mode's energy between disjoint windows beyond noise, (M,); 0 where not significant."""
+    rows, columns, modes = rest.shape
+    tall, wide = (rows // window[0]) or 1, (columns // window[1]) or 1
+    spread = np.zeros(modes)
+    for m in range(modes):
+        scores, weights = (
+            np.add.reduceat(np.add.reduceat(a, np.arange(tall) * (rows // tall), axis=0), np.arange(wide) * (columns // wide), axis=1)
+            for a in (rest[..., m], information[..., m, m])
+        )
+        known = weights > 0.0
+        q = float((scores[known] ** 2 / weights[known]).sum())
+        n = int(known.sum())
+        if n > 1 and q > n + 4.0 * np.sqrt(2.0 * n):
+            spread[m] = np.sqrt((q - n) / weights[known].sum())
+    return spread
+
+
+def relative_to(fit: ScanFit, taken_at_mev: np.ndarray, common_mev: np.ndarray) -> ScanFit:
+    """Return the fit with scores moved (to first order) from the local energies to common ones."""
+    assert fit.score is not None and fit.information is not None
+    modes = taken_at_mev.shape[2]
+    moved = fit.score + np.einsum("rcij,rcj->rci", fit.information[..., :modes], taken_at_mev - common_mev)
+    return replace(fit, score=moved)
 
 
 @dataclass(frozen=True)
 class BlockSums:
-    """Sums over blocks of neighbouring rows; a block is what is left out in the jackknife.
+    """Sums over blocks of neighbouring rows or columns; a block is what is left out in the jackknife.
 
     Attributes
     ----------
     score, information
-        (blocks, modes), (blocks, modes, modes): energies only.
+        (blocks, 2M), (blocks, 2M, 2M) of energies, then widths.
     areas, slopes
-        (blocks, modes) summed areas at the linearisation, (blocks, modes, modes) their derivatives to the energies.
+        (blocks, M) summed areas at the linearisation, (blocks, M, 2M) their derivatives to energies and widths.
+    area_variance
+        (blocks, M) summed variances of the areas.
     n_positions
         (blocks,).
     """
@@ -31,86 +107,116 @@ class BlockSums:
     information: np.ndarray
     areas: np.ndarray
     slopes: np.ndarray
+    area_variance: np.ndarray
     n_positions: np.ndarray
 
 
-def block_sums(fit: ScanFit, usable: np.ndarray) -> BlockSums:
-    """Sum scores, information and areas over blocks of neighbouring rows (of columns if there is one row)."""
+def block_sums(fit: ScanFit, usable: np.ndarray, axis: Axis) -> BlockSums:
+    """Sum scores, information and areas over blocks of neighbouring rows or columns."""
     assert fit.score is not None and fit.information is not None and fit.area_slope is not None
-    modes = fit.n_modes
-    axis = 0 if usable.shape[0] > 1 else 1
     n = usable.shape[axis]
     n_blocks = int(np.clip(n // 4, min(MIN_BLOCKS, n), MAX_BLOCKS))
     edges = np.linspace(0, n, n_blocks + 1).astype(int)
 
     def summed(values: np.ndarray) -> np.ndarray:
-        kept = np.where(usable.reshape(*usable.shape, *[1] * (values.ndim - 2)), values, 0.0)
-        pieces = [np.take(kept, range(low, high), axis=axis) for low, high in zip(edges[:-1], edges[1:], strict=True)]
-        return np.stack([piece.sum(axis=1).sum(axis=0) for piece in pieces])
+        kept = np.where(usable.reshape(*usable.shape, *[1] * (values.ndim - 2)), np.nan_to_num(values), 0.0)
+        spans = zip(edges[:-1], edges[1:], strict=True)
+        return np.stack([np.take(kept, range(low, high), axis=axis).sum(axis=1).sum(axis=0) for low, high in spans])
 
     return BlockSums(
-        summed(fit.score)[:, :modes],
-        summed(fit.information)[:, :modes, :modes],
-        summed(np.nan_to_num(fit.areas())),
-        summed(fit.area_slope)[:, :, :modes],
+        summed(fit.score),
+        summed(fit.information),
+        summed(fit.areas()),
+        summed(fit.area_slope),
+        summed(fit.areas(fit.std) ** 2),
         summed(usable.astype(float)),
     )
 
 
 @dataclass(frozen=True)
-class PooledEnergies:
-    """Mode energies shared by all positions.
+class Pooled:
+    """Mode energies and widths shared by all positions, and mean areas.
 
     Attributes
     ----------
-    energies_mev, fisher_std_mev
-        (modes,), and the deviations from counting statistics alone.
-    replicates_mev, replicate_areas_e
-        (blocks, modes): leave-one-block-out values of energies and mean areas.
-    areas_e
-        (modes,) mean areas per position.
+    energies_mev, fwhm_mev, areas_e
+        (M,).
+    energies_std_mev, fwhm_std_mev
+        (M,) from counting statistics, everything else marginalised.
+    areas_std_e
+        (M,) of the mean area, energies and widths held.
+    replicates
+        (blocks, 3, M): leave-one-block-out values of energies, widths and areas.
     """
 
     energies_mev: np.ndarray
-    fisher_std_mev: np.ndarray
-    replicates_mev: np.ndarray
+    fwhm_mev: np.ndarray
     areas_e: np.ndarray
-    replicate_areas_e: np.ndarray
+    energies_std_mev: np.ndarray
+    fwhm_std_mev: np.ndarray
+    areas_std_e: np.ndarray
+    replicates: np.ndarray
 
-    def jackknife(self, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def jackknife(
+        self, function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return a function of (energies, areas) and its jackknife standard deviation over blocks."""
         value = np.asarray(function(self.energies_mev, self.areas_e))
-        replicates = np.stack(
-            [function(e, a) for e, a in zip(self.replicates_mev, self.replicate_areas_e, strict=True)]
-        )
-        blocks = len(replicates)
-        variance = (blocks - 1) / blocks * ((replicates - replicates.mean(axis=0)) ** 2).sum(axis=0)
+        copies = np.stack([function(r[0], r[2]) for r in self.replicates])
+        blocks = len(copies)
+        variance = (blocks - 1) / blocks * ((copies - copies.mean(axis=0)) ** 2).sum(axis=0)
         return value, np.sqrt(variance)
 
 
-def pooled_energies(sums: BlockSums, linearised_mev: np.ndarray) -> PooledEnergies:
-    """Solve the score equations of shared energies, once for all blocks and once without each.
+def pool_scores(
+    sums: BlockSums,
+    energies_mev: np.ndarray,
+    fwhm_mev: np.ndarray,
+    width_prior_mev: np.ndarray,
+    width_prior_std_mev: np.ndarray,
+    width_group: Sequence[int],
+    widths_free: bool,
+) -> Pooled:
+    """Solve the score equations of shared energies and widths, once for all blocks and once without each.
 
     Parameters
     ----------
-    linearised_mev
-        (modes,) energies at which the scores were taken.
+    energies_mev, fwhm_mev
+        (M,) where the scores were taken.
+    width_prior_mev, width_prior_std_mev
+        (M,) prior of the widths.
+    width_group
+        Modes of one group change their widths by one common factor.
+    widths_free
+        False: the widths are held.
     """
+    modes = len(energies_mev)
+    groups = max(width_group) + 1 if widths_free else 0
+    design = np.zeros((2 * modes, modes + groups))
+    design[:modes, :modes] = np.eye(modes)
+    for m in range(modes if widths_free else 0):
+        design[modes + m, modes + width_group[m]] = fwhm_mev[m]
+    precision = np.zeros(2 * modes)
+    precision[modes:] = width_prior_std_mev**-2.0
 
-    def solve(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        information = sums.information[kept].sum(axis=0)
-        shift = np.linalg.lstsq(information, sums.score[kept].sum(axis=0), rcond=None)[0]
-        areas = sums.areas[kept].sum(axis=0) + sums.slopes[kept].sum(axis=0) @ shift
-        return linearised_mev + shift, areas / max(sums.n_positions[kept].sum(), 1.0)
+    def normal(kept: np.ndarray) -> np.ndarray:
+        share = len(kept) / len(sums.score)  # the prior is left out with its share, so replicates do not drift towards it
+        return np.asarray(design.T @ (sums.information[kept].sum(axis=0) + share * np.diag(precision)) @ design)
+
+    def solve(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        share = len(kept) / len(sums.score)
+        score = sums.score[kept].sum(axis=0)
+        score[modes:] -= share * precision[modes:] * (fwhm_mev - width_prior_mev)
+        step = design @ np.linalg.lstsq(normal(kept), design.T @ score, rcond=None)[0]
+        areas = sums.areas[kept].sum(axis=0) + sums.slopes[kept].sum(axis=0) @ step
+        return energies_mev + step[:modes], fwhm_mev + step[modes:], areas / max(sums.n_positions[kept].sum(), 1.0)
 
     blocks = np.arange(len(sums.score))
-    energies, areas = solve(blocks)
-    replicates = [solve(np.delete(blocks, b)) for b in blocks] if blocks.size > 1 else [(energies, areas)]
-    covariance = np.linalg.pinv(sums.information.sum(axis=0))
-    return PooledEnergies(
-        energies,
-        np.sqrt(np.maximum(np.diag(covariance), 0.0)),
-        np.stack([r[0] for r in replicates]),
-        areas,
-        np.stack([r[1] for r in replicates]),
+    energies, widths, areas = solve(blocks)
+    replicates = [np.stack(solve(np.delete(blocks, b))) for b in blocks] if blocks.size > 1 else [np.stack(solve(blocks))]
+    covariance = design @ np.linalg.pinv(normal(blocks)) @ design.T
+    std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    total = max(sums.n_positions.sum(), 1.0)
+    return Pooled(
+        energies, widths, areas, std[:modes], std[modes:], np.sqrt(sums.area_variance.sum(axis=0)) / total, np.stack(replicates)
     )

@@ -103,10 +103,9 @@ def fit_scan(
     starts: np.ndarray,
     backend: Backend,
     *,
-    free_energies: bool,
+    free_energies: bool | np.ndarray,
     energy_prior_std_mev: np.ndarray | None = None,
     prior_energies_mev: np.ndarray | None = None,
-    signed_areas: bool = False,
     profile: bool = False,
     max_iterations: int = 40,
     progress: Progress | None = None,
@@ -118,23 +117,23 @@ def fit_scan(
     starts
         Starting parameters, (parameters,) or (rows, columns, parameters).
     free_energies
-        Fit the modes' energies per position; otherwise they stay at their starts.
+        Fit the modes' energies per position; otherwise they stay at their starts. One bool, or (rows, columns, modes).
     energy_prior_std_mev, prior_energies_mev
         (modes,) prior on the energies, infinite deviation for none; its centre defaults to the model's energies.
-    signed_areas
-        Let areas be negative, as pooled estimates need.
     profile
         Also return score and information of energies and widths.
     """
     rows, columns = image.shape[:2]
     n_params, modes = model.n_params, model.n_modes
     start = np.broadcast_to(starts, (rows, columns, n_params))
-    lower, upper = model.bounds(signed_areas)
-    precision = model.prior_precision(energy_prior_std_mev if free_energies else None)
+    lower, upper = model.bounds()
+    precision = model.prior_precision(energy_prior_std_mev)
     mean = np.zeros(n_params)
     mean[N_LOCAL + modes : N_LOCAL + 2 * modes] = model.mode_energies_mev if prior_energies_mev is None else prior_energies_mev
     gain, dark = electrons(image)
-    free = model.free(free_energies)
+    fitted = np.broadcast_to(np.asarray(free_energies), (rows, columns, modes))
+    common = np.broadcast_to(model.free(False), (rows, columns, n_params))
+    free = np.concatenate([common[..., : N_LOCAL + modes], fitted, np.zeros_like(fitted)], axis=2).astype(np.int8)
 
     def fit_rows(first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None) -> list[np.ndarray]:
         n = counts.shape[0] * columns
@@ -149,7 +148,7 @@ def fit_scan(
         fit_block(
             _flat(counts, float), _flat(bad, bool), _flat(variance, float), alignment.channel[here].ravel(), gain, dark,
             model.shift_e, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev, model.reference,
-            model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free, lower, upper,
+            model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
             np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, max_iterations, params, std, outcome, status,
             score, information, slope,
         )  # fmt: skip

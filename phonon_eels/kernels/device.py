@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -20,5 +24,27 @@ def kernel(function: Function) -> Function:
     """
     if UNDER_SIMULATOR:
         return function
+    _cache_by_sources()
     compiled: Function = numba.njit(error_model="numpy", nogil=True, cache=True, fastmath={"contract"})(function)
     return compiled
+
+
+@functools.cache
+def _cache_by_sources() -> Path | None:
+    """Keep compiled kernels in a folder named by the hash of all kernel sources.
+
+    Numba looks only at the file of the outermost routine, so a change of a routine it calls would go on running the old
+    machine code, silently. A folder the user has chosen (NUMBA_CACHE_DIR) is left alone.
+    """
+    if numba.config.CACHE_DIR:
+        return None
+    package = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for source in sorted([*package.glob("kernels/*.py"), *package.glob("backends/*.py")]):
+        digest.update(source.name.encode() + source.read_bytes())
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if not os.access(base if base.exists() else base.parent, os.W_OK):
+        base = Path(tempfile.gettempdir())
+    folder = base / "phonon_eels" / f"kernels-{digest.hexdigest()[:16]}"
+    numba.config.CACHE_DIR = str(folder)
+    return folder

@@ -28,6 +28,9 @@ N_LOCAL = 7
 FLOOR_E = 0.02
 """Least expected electrons per channel: keeps weights finite where a trial model turns negative."""
 
+ENOUGH = 1e-4
+"""A step that lowers the objective by less ends the fit: it moves no parameter by more than 0.01 standard deviations."""
+
 CONVERGED, MAX_ITERATIONS, SINGULAR, NO_DATA, AT_BOUND = 0, 1, 2, 3, 4
 POISSON, GAUSSIAN = 0, 1
 
@@ -413,7 +416,7 @@ def fit_one(
             objective(z, variance, model, shift_e, likelihood, params, prior_mean, prior_precision, weight, residual)
             status = CONVERGED if predicted < 1e-2 else SINGULAR
             break
-        if predicted < 1e-5:
+        if predicted < ENOUGH:
             status = CONVERGED
             break
     chi_squared = 0.0

@@ -10,9 +10,9 @@ import numpy as np
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
-from phonon_eels.forward.mean import MeanFit, MeanModel, fit_mean
-from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window
-from phonon_eels.forward.pooled import PooledEnergies, block_sums, pooled_energies
+from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel, fit_mean, width_groups
+from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window, rebuilt
+from phonon_eels.forward.pooled import COLUMNS, ROWS, Pooled, block_sums, local_energies, pool_scores, relative_to
 from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
 from phonon_eels.kernels.forward import AT_BOUND, CONVERGED, N_LOCAL
 from phonon_eels.kernels.response import ZeroLossShape
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 ROOM_TEMPERATURE_K = 293.0
 VANISHED_SIGMA = 3.0
 """A mode whose area is below this many standard deviations has no energy at that position."""
+SEEN_SIGMA = 2.0
 MODE_STATUS = ("ok", "prior_dominated", "vanished", "failed")
-RELINEARISATIONS = 2
+RELINEARISATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         )
     prepared = prepare(image, settings, context)
     usable_prior = prior_stds(prepared.model, context.material)
-    model, pooled = pool(image, prepared, context)
-    fit = fit_positions(image, model, prepared, usable_prior, settings, context)
+    model, by_rows, by_columns, held, starts = pool(image, prepared, settings, context)
+    fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
     good = np.isin(fit.status, (CONVERGED, AT_BOUND))
     if not good.any():
         raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
@@ -79,8 +80,8 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     maps["mode_status"] = (("mode", "row", "column"), mode_status.astype(np.int16), flags)
     fitted = describe(model, settings, prepared.thermal_mev)
     tables: dict[str, pd.DataFrame] = {
-        "modes": mode_table(pooled, prepared.mean, model, context, mode_status),
-        "pairs": pair_table(pooled, model, context.material),
+        "modes": mode_table(by_rows, by_columns, model, context, mode_status),
+        "pairs": pair_table(by_rows, by_columns, model, context.material),
         "mean_spectrum": mean_table(prepared.mean),
     }
     summary: dict[str, Any] = {
@@ -167,26 +168,53 @@ def prior_stds(model: ForwardModel, material: Material) -> np.ndarray:
     return stds
 
 
-def pool(image: SpectrumImage, prepared: Prepared, context: StepContext) -> tuple[ForwardModel, PooledEnergies]:
-    """Estimate energies shared by all positions; areas, zero-loss shape and background stay free at each."""
+def pool(
+    image: SpectrumImage, prepared: Prepared, settings: FitPeaks, context: StepContext
+) -> tuple[ForwardModel, Pooled, Pooled, ScanFit, np.ndarray]:
+    """Estimate energies and widths shared by all positions; areas, zero-loss shape and background stay free at each.
+
+    Returns
+    -------
+    model, by_rows, by_columns
+        The model at these energies and widths, and the estimates with blocks of rows and of columns to leave out.
+    fit, starts
+        The last pass with its energies held, and where the free fit of each position starts.
+    """
     model = prepared.model
-    pooled: PooledEnergies | None = None
+    by_name = {mode.name: mode for mode in context.material.modes}
+    prior = np.array([by_name[name].fwhm_mev for name in model.mode_names])
+    if context.route == "classic":
+        prior = model.fwhm_mev
+    groups = width_groups(model.mode_names, context.material.pairs)
+    starts = _at_energies(prepared.starts, model.mode_energies_mev)
     for _ in range(RELINEARISATIONS):
-        starts = _at_energies(prepared.starts, model)
+        taken_at = starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes]
         fit = fit_scan(
-            image, model, prepared.alignment, starts, context.backend, free_energies=False, signed_areas=True, profile=True,
-            max_iterations=15,
-        )  # fmt: skip
+            image, model, prepared.alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15
+        )
         usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
-        pooled = pooled_energies(block_sums(fit, usable), model.mode_energies_mev)
-        model = model.with_energies(pooled.energies_mev)
-    assert pooled is not None
-    return model, pooled
+        shared = relative_to(fit, taken_at, model.mode_energies_mev)
+        by_rows, by_columns = (
+            pool_scores(
+                block_sums(shared, usable, axis), model.mode_energies_mev, model.fwhm_mev, prior, LOG_FWHM_STD * prior, groups,
+                settings.intrinsic_widths == "shared",
+            )
+            for axis in (ROWS, COLUMNS)
+        )  # fmt: skip
+        widths = np.clip(by_rows.fwhm_mev, 0.7 * model.fwhm_mev, 1.4 * model.fwhm_mev)
+        energies = np.clip(by_rows.energies_mev, model.bounds_mev[:, 0], model.bounds_mev[:, 1])
+        model = rebuilt(model, settings, context.material, prepared.thermal_mev, energies, widths)
+        local = local_energies(fit, usable, taken_at, np.isinf(prior_stds(model, context.material)))
+        starts = np.where(np.isfinite(fit.params), fit.params, starts)
+        starts = _at_energies(starts, np.clip(local, model.bounds_mev[:, 0], model.bounds_mev[:, 1]))
+    return model, by_rows, by_columns, fit, starts
 
 
-def _at_energies(starts: np.ndarray, model: ForwardModel) -> np.ndarray:
-    moved = starts.copy()
-    moved[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = model.mode_energies_mev
+def _at_energies(starts: np.ndarray, energies_mev: np.ndarray) -> np.ndarray:
+    modes = energies_mev.shape[-1]
+    moved = np.array(starts)
+    moved[..., N_LOCAL + modes : N_LOCAL + 2 * modes] = energies_mev
+    moved[..., N_LOCAL + 2 * modes :] = 0.0
     return moved
 
 
@@ -194,25 +222,28 @@ def fit_positions(
     image: SpectrumImage,
     model: ForwardModel,
     prepared: Prepared,
+    held: ScanFit,
+    starts: np.ndarray,
     prior_std_mev: np.ndarray,
     settings: FitPeaks,
     context: StepContext,
 ) -> ScanFit:
-    """Fit each position with its own energies; those that end badly are tried once more from the material's energies."""
-    starts = _at_energies(prepared.starts, model)
+    """Fit each position with its own energies; those that end badly are tried once more from the shared ones.
+
+    A mode that is not seen with its energy held (area below 2 standard deviations) keeps it held: it has no energy to fit.
+    """
+    seen = held.areas() > SEEN_SIGMA * held.areas(held.std)
     fit = fit_scan(
-        image, model, prepared.alignment, starts, context.backend, free_energies=True, energy_prior_std_mev=prior_std_mev,
+        image, model, prepared.alignment, starts, context.backend, free_energies=seen, energy_prior_std_mev=prior_std_mev,
         max_iterations=settings.max_iterations, progress=context.progress,
     )  # fmt: skip
     again = ~np.isin(fit.status, (CONVERGED, AT_BOUND)) & (prepared.alignment.channel >= 0)
     if not again.any():
         return fit
     only = Alignment(np.where(again, prepared.alignment.channel, -1), prepared.alignment.shift_mev)
-    other = _at_energies(prepared.starts, prepared.model)
-    other[..., N_LOCAL : N_LOCAL + model.n_modes] *= 0.3
     retry = fit_scan(
-        image, model, only, other, context.backend, free_energies=True, energy_prior_std_mev=prior_std_mev,
-        max_iterations=3 * settings.max_iterations,
+        image, model, only, _at_energies(prepared.starts, model.mode_energies_mev), context.backend, free_energies=seen,
+        energy_prior_std_mev=prior_std_mev, max_iterations=3 * settings.max_iterations,
     )  # fmt: skip
     better = np.isin(retry.status, (CONVERGED, AT_BOUND))
     for target, source in zip(
@@ -232,11 +263,10 @@ def peak_maps(
 
     energy, energy_std = (np.moveaxis(fit.energies(v), 2, 0) for v in (fit.params, fit.std))
     area, area_std = (np.moveaxis(fit.areas(v), 2, 0) for v in (fit.params, fit.std))
-    significant = area > VANISHED_SIGMA * area_std
+    significant = (area > VANISHED_SIGMA * area_std) & np.isfinite(energy_std)
     prior = prior_std_mev[:, None, None]
     status = np.where(significant, np.where(energy_std > 0.5 * prior, 1, 0), 2)
     status = np.where(good & np.isfinite(area), status, 3)
-    status = np.where(good & ~np.isfinite(area_std), 2, status)
     shown = status <= 1
     n_free = int(model.free(True).sum())
     dof = np.maximum(fit.n_channels - n_free, 1)

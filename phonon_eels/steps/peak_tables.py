@@ -9,7 +9,7 @@ import numpy as np
 from phonon_eels.config import Material
 from phonon_eels.forward.mean import MeanFit
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.forward.pooled import PooledEnergies
+from phonon_eels.forward.pooled import Pooled
 from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ IDENTIFIABLE, CENTROID_ONLY, NOT_IDENTIFIABLE = "identifiable", "centroid only",
 
 
 def mode_table(
-    pooled: PooledEnergies, mean: MeanFit, model: ForwardModel, context: StepContext, mode_status: np.ndarray
+    by_rows: Pooled, by_columns: Pooled, model: ForwardModel, context: StepContext, mode_status: np.ndarray
 ) -> pd.DataFrame:
-    """Return one row per mode: scan-wide energy, width and area.
+    """Return one row per mode: scan-wide energy, intrinsic width and mean area.
 
-    The deviation of an energy is the larger of counting statistics and the jackknife over blocks of rows, which also
-    holds what varies between places. `energy_mev_syst` is the calibration's share, where a calibration was made.
+    The deviation of an energy is the largest of counting statistics and the jackknives over blocks of rows and of
+    columns, which also hold what varies between places. `energy_mev_syst` is the calibration's share, where one was made.
     """
     import pandas as pd
 
@@ -32,15 +32,18 @@ def mode_table(
     by_name = {mode.name: mode for mode in material.modes}
     dispersion = context.summaries.get("calibrate", {}).get("dispersion_mev")
     relative = dispersion["std"] / dispersion["value"] if dispersion and dispersion.get("std") is not None else np.nan
-    _, energy_std = pooled.jackknife(lambda e, a: e)
-    _, area_std = pooled.jackknife(lambda e, a: a)
-    energy_std = np.maximum(energy_std, pooled.fisher_std_mev)
-    split = {name: pair_is_split(pooled, model, pair) for pair in material.pairs for name in pair if name in model.mode_names}
+    energy_std = energy_deviations(by_rows, by_columns)
+    area_std = np.maximum(by_rows.areas_std_e, by_columns.jackknife(lambda e, a: a)[1])
+    split = {
+        name: pair_is_split(by_rows, by_columns, model, pair)
+        for pair in material.pairs
+        for name in pair
+        if name in model.mode_names
+    }
     rows = []
     for m, name in enumerate(model.mode_names):
         prior = by_name[name].prior_energy_std_mev
-        visible = pooled.areas_e[m] > 5.0 * area_std[m]
-        told = visible and pooled.fisher_std_mev[m] < 0.5 * prior
+        told = by_rows.areas_e[m] > 5.0 * by_rows.areas_std_e[m] and by_rows.energies_std_mev[m] < 0.5 * prior
         label = IDENTIFIABLE if told else NOT_IDENTIFIABLE
         if told and not split.get(name, True):
             label = CENTROID_ONLY
@@ -48,13 +51,13 @@ def mode_table(
             {
                 "mode": name,
                 "label": by_name[name].label,
-                "energy_mev": pooled.energies_mev[m],
+                "energy_mev": by_rows.energies_mev[m],
                 "energy_mev_std": energy_std[m],
-                "energy_mev_std_counting": pooled.fisher_std_mev[m],
-                "energy_mev_syst": relative * pooled.energies_mev[m],
-                "fwhm_mev": mean.fwhm_mev[m],
-                "fwhm_mev_std": np.nan,
-                "area_e": pooled.areas_e[m],
+                "energy_mev_std_counting": by_rows.energies_std_mev[m],
+                "energy_mev_syst": relative * by_rows.energies_mev[m],
+                "fwhm_mev": by_rows.fwhm_mev[m],
+                "fwhm_mev_std": by_rows.fwhm_std_mev[m] if by_rows.fwhm_std_mev[m] > 0.0 else np.nan,
+                "area_e": by_rows.areas_e[m],
                 "area_e_std": area_std[m],
                 "n_positions": int(np.count_nonzero(mode_status[m] <= 1)),
                 "prior_energy_mev_std": prior,
@@ -64,18 +67,27 @@ def mode_table(
     return pd.DataFrame(rows)
 
 
-def pair_is_split(pooled: PooledEnergies, model: ForwardModel, pair: tuple[str, str]) -> bool:
-    """Return whether a pair's splitting is known well enough to speak of two modes."""
+def energy_deviations(by_rows: Pooled, by_columns: Pooled) -> np.ndarray:
+    """Return the largest of the three deviations of the modes' energies, (modes,)."""
+    jackknives = [pooled.jackknife(lambda e, a: e)[1] for pooled in (by_rows, by_columns)]
+    return np.asarray(np.max([by_rows.energies_std_mev, *jackknives], axis=0))
+
+
+def pair_is_split(by_rows: Pooled, by_columns: Pooled, model: ForwardModel, pair: tuple[str, str]) -> bool:
+    """Return whether a pair's splitting is known well enough (4 standard deviations) to speak of two modes."""
     if not all(name in model.mode_names for name in pair):
         return True
     low, high = (model.mode_names.index(name) for name in pair)
-    value, std = pooled.jackknife(lambda e, a: np.array([e[high] - e[low]]))
-    std = np.maximum(std, np.hypot(pooled.fisher_std_mev[low], pooled.fisher_std_mev[high]) * 0.5)
-    return bool(value[0] > 4.0 * std[0])
+    std = energy_deviations(by_rows, by_columns)
+    return bool(by_rows.energies_mev[high] - by_rows.energies_mev[low] > 4.0 * np.hypot(std[low], std[high]))
 
 
-def pair_table(pooled: PooledEnergies, model: ForwardModel, material: Material) -> pd.DataFrame:
-    """Return one row per close pair: area-weighted centroid, splitting and area ratio (low over high)."""
+def pair_table(by_rows: Pooled, by_columns: Pooled, model: ForwardModel, material: Material) -> pd.DataFrame:
+    """Return one row per close pair: area-weighted centroid, splitting and area ratio (low over high).
+
+    Their deviations are jackknives over blocks of columns: every block of columns crosses all layers, so that the layers'
+    own differences do not count as noise. That of the splitting is at least the one of blocks of rows.
+    """
     import pandas as pd
 
     columns = ["pair", "centroid_mev", "centroid_mev_std", "splitting_mev", "splitting_mev_std"]
@@ -90,8 +102,9 @@ def pair_table(pooled: PooledEnergies, model: ForwardModel, material: Material) 
             centroid = (a[low] * e[low] + a[high] * e[high]) / (a[low] + a[high])
             return np.array([centroid, e[high] - e[low], a[low] / a[high]])
 
-        value, std = pooled.jackknife(derived)
-        label = IDENTIFIABLE if pair_is_split(pooled, model, pair) else CENTROID_ONLY
+        value, std = by_columns.jackknife(derived)
+        std[1] = max(std[1], by_rows.jackknife(derived)[1][1])
+        label = IDENTIFIABLE if pair_is_split(by_rows, by_columns, model, pair) else CENTROID_ONLY
         rows.append(["+".join(pair), value[0], std[0], value[1], std[1], value[2], std[2], label])
     return pd.DataFrame(rows, columns=columns)
 
