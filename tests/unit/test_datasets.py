@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from phonon_eels.errors import ConfigError, InputFileError
-from phonon_eels.pipeline import read_datasets
+from phonon_eels.pipeline import read_datasets, run
 from phonon_eels.pipeline.workflow import Workflow
+from tests.unit.fake_steps import FakeSteps, replace_steps  # noqa: F401 (a fixture)
 
 HEADER = "dataset\tpath\thaadf\tgroup\tnote\n"
 
@@ -100,3 +101,12 @@ class TestWorkflow:
         assert "not finished" in first
         assert one.split() == ["one:", "ingest:", "did", "not", "run"]
         assert two.strip() == "two: ingest: data/two.dm4: is not there"
+
+    def test_finished_datasets_did_not_fail(self, table: Path, tmp_path: Path, fake_steps: FakeSteps) -> None:
+        scan = tmp_path / "one.hspy"
+        scan.write_bytes(b"spectra")
+        workflow = Workflow.from_config({"datasets": table, "results": str(tmp_path / "r")})
+        run(scan, tmp_path / "r", workflow.settings)
+        assert [line.split()[0] for line in workflow.failures().splitlines()[1:]] == ["two:"]
+        (tmp_path / "r" / "one" / "fit_peaks" / "summary.json").unlink()
+        assert "one: fit_peaks: did not run" in workflow.failures()
