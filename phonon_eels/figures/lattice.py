@@ -73,9 +73,12 @@ def _extent(haadf: np.ndarray, *candidates: xr.Dataset | None) -> Extent:
 
 
 def draw_haadf(ax: Axes, haadf: np.ndarray, extent: Extent, bar: bool = True, pale: bool = False) -> None:
-    """Draw the dark-field image in grey with a scale bar; `pale` leaves black unused for colours laid over it."""
+    """Draw the dark-field image with a scale bar, brightness as its square root so that light columns show too.
+
+    `pale` leaves black unused for colours laid over it.
+    """
     low, high = style.robust_limits(haadf, 0.5, 99.5)
-    draw_map(ax, haadf, extent, cmap="gray", limits=(low - 1.2 * (high - low) if pale else low, high))
+    draw_map(ax, haadf, extent, cmap="gray", limits=(low - 0.6 * (high - low) if pale else low, high), gamma=0.5)
     if bar:
         draw_scale_bar(ax, extent)
 
@@ -139,7 +142,7 @@ def draw_wave_fronts(ax: Axes, phase_rad: Any, extent: Extent) -> None:
         return
     x = _centres(extent[0], extent[1], phase.shape[1])
     y = _centres(extent[3], extent[2], phase.shape[0])
-    for sign, line, colour in ((1.0, "solid", "white"), (-1.0, "dashed", "white")):
+    for sign, line, colour in ((1.0, "solid", style.INK), (-1.0, "dashed", style.INK)):
         # sin changes sign at crests and at troughs; keep only those where the cosine has the wanted sign.
         wave = np.where(sign * np.cos(phase) > 0, np.sin(phase), np.nan)
         finite = wave[np.isfinite(wave)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, Normalize, PowerNorm
 from matplotlib.font_manager import FontProperties
 from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
 from matplotlib.patches import Rectangle
@@ -34,7 +34,7 @@ QUANTITY_TITLES = {
     "zlp_tail_loss": "tail exponent, loss side",
     "zlp_tail_gain": "tail exponent, gain side",
 }
-COLOUR_MAPS = {"energy": "viridis", "fwhm": "cividis", "area": "magma", "std": "Greys", "centre": "PuOr"}
+COLOUR_MAPS = {"energy": "viridis", "fwhm": "plasma", "area": "magma", "std": "cividis", "centre": "PuOr"}
 
 
 def scan_extent(dataset: xr.Dataset | xr.DataArray) -> Extent:
@@ -73,9 +73,12 @@ def draw_map(
     *,
     cmap: Any = "viridis",
     limits: tuple[float, float] | None = None,
-    alpha: float = 1.0,
+    gamma: float = 1.0,
 ) -> AxesImage:
-    """Draw one map with the true proportions of the scan; positions without a value are grey and hatched."""
+    """Draw one map with the true proportions of the scan; positions without a value are grey and hatched.
+
+    `gamma` below 1 lifts what is dark.
+    """
     values = np.ma.masked_invalid(np.asarray(values, dtype=float))
     low, high = limits if limits is not None else style.robust_limits(values.filled(np.nan))
     if np.any(values.mask):
@@ -84,16 +87,15 @@ def draw_map(
                 (extent[0], min(extent[2:])),
                 extent[1] - extent[0],
                 abs(extent[3] - extent[2]),
-                facecolor=style.FAILED,
-                edgecolor="#7d7d7d",
+                facecolor="#ececec",
+                edgecolor="#b0b0b0",
                 hatch="//////",
                 linewidth=0,
                 zorder=-1,
             )
         )
-    image = ax.imshow(
-        values, extent=extent, origin="upper", cmap=cmap, vmin=low, vmax=high, alpha=alpha, aspect="equal"
-    )
+    norm = PowerNorm(gamma, low, high) if gamma != 1.0 else Normalize(low, high)
+    image = ax.imshow(values, extent=extent, origin="upper", cmap=cmap, norm=norm, aspect="equal")
     ax.set_xticks([])
     ax.set_yticks([])
     return image
@@ -265,9 +267,19 @@ def _mode_panel(ax: Axes, maps: xr.Dataset, name: str, extent: Extent) -> None:
         ax.text(0.5, 0.5, "no value", transform=ax.transAxes, ha="center", va="center", fontsize=6.5)
         return
     kind = "std" if name.endswith("_std") else next((key for key in COLOUR_MAPS if key in name), "energy")
-    limits = style.std_limits(values) if kind == "std" else style.robust_limits(values)
+    limits = style.std_limits(values) if kind == "std" else mode_limits(maps, name)
     image = draw_map(ax, values, extent, cmap=COLOUR_MAPS[kind], limits=limits)
     draw_colour_bar(ax, image, maps[name].attrs.get("units", ""), extent)
+
+
+def mode_limits(maps: xr.Dataset, name: str) -> tuple[float, float]:
+    """Return limits of the well-determined half, lest positions without signal use up the colours of those with it."""
+    values = np.asarray(maps[name].values, dtype=float)
+    if "energy" in name and f"{name}_std" in maps:
+        std = np.asarray(maps[f"{name}_std"].values, dtype=float)
+        if np.isfinite(std).any():
+            values = np.where(std <= np.nanmedian(std), values, np.nan)
+    return style.robust_limits(values)
 
 
 def _mode_profiles(maps: xr.Dataset, names: Sequence[str], modes: Sequence[str | None], width_mm: float) -> Figure:
@@ -287,10 +299,13 @@ def _mode_profiles(maps: xr.Dataset, names: Sequence[str], modes: Sequence[str |
 
 def status_counts(maps: xr.Dataset) -> list[tuple[str, int]]:
     """Return (meaning, number of positions) for every status that occurs or is declared, in order of its flag."""
-    if "status" not in maps:
-        return []
-    values = np.asarray(maps["status"].values).astype(int).ravel()
-    meanings = _flag_names(maps["status"].attrs)
+    return flag_counts(maps["status"]) if "status" in maps else []
+
+
+def flag_counts(array: xr.DataArray) -> list[tuple[str, int]]:
+    """Return (meaning, number of entries) for every flag of a map that occurs or is declared, in order."""
+    values = np.asarray(array.values).astype(int).ravel()
+    meanings = _flag_names(array.attrs)
     flags = sorted({*meanings, *(int(v) for v in np.unique(values))})
     return [(meanings.get(flag, f"status {flag}"), int(np.count_nonzero(values == flag))) for flag in flags]
 
@@ -350,7 +365,7 @@ def percent(number: int, total: int) -> str:
     share = 100 * number / max(total, 1)
     if 0 < share < 0.1:
         return "< 0.1 %"
-    return "> 99.9 %" if 99.9 < share < 100 else f"{share:.3g} %"
+    return "> 99.9 %" if 99.9 < share < 100 else f"{share:.3g} %" if share >= 1 else f"{share:.2g} %"
 
 
 def _clip(value: float, low: float, high: float) -> float:

@@ -18,6 +18,7 @@ from phonon_eels.figures.maps import (
     draw_scale_bar,
     energy_name,
     is_line,
+    mode_limits,
     scan_extent,
     select_mode,
 )
@@ -71,7 +72,7 @@ def plot_overview(
         parts.append(lambda ax: draw_phase_dependence(ax, phase_bins, amplitudes, *primary))
     columns = 1 if len(parts) < 2 else 2
     rows = max((len(parts) + 1) // 2, 1)
-    tall = min(max(0.42 * width_mm * aspect(extent), 45), 80) if extent is not None else 52
+    tall = min(max(0.42 * width_mm * aspect(extent), 45), 62) if extent is not None else 52
     figure = style.new_figure(width_mm if columns == 2 else style.COLUMN_MM, rows * (tall + 13))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     if not parts:
@@ -109,7 +110,7 @@ def _energies(ax: Axes, peaks: xr.Dataset, mode: str | None) -> None:
         ax.set(ylabel="energy (meV)", title=label)
         return
     extent = scan_extent(peaks)
-    image = draw_map(ax, of_mode[name].values, extent)
+    image = draw_map(ax, of_mode[name].values, extent, limits=mode_limits(of_mode, name))
     draw_scale_bar(ax, extent)
     draw_colour_bar(ax, image, "meV", extent)
     ax.set_title(label)

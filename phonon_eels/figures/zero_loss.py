@@ -49,12 +49,12 @@ def plot_zero_loss(maps: xr.Dataset, *, width_mm: float = style.PAGE_MM) -> Figu
     for line, name in zip(axes, names, strict=True):
         values, title = maps[name].values, QUANTITY_TITLES[name]
         limits = style.symmetric_limits(values, float(np.nanmedian(values))) if name == "zlp_center_mev" else None
-        shade = "PuOr" if name == "zlp_center_mev" else "cividis"
+        shade = "PuOr" if name == "zlp_center_mev" else "plasma"
         draw_colour_bar(line[0], draw_map(line[0], values, extent, cmap=shade, limits=limits), "meV", extent)
         line[0].set_title(f"zero-loss {title}")
         if f"{name}_std" in maps:
             std = maps[f"{name}_std"].values
-            image = draw_map(line[1], std, extent, cmap="Greys", limits=style.std_limits(std))
+            image = draw_map(line[1], std, extent, cmap="cividis", limits=style.std_limits(std))
             draw_colour_bar(line[1], image, "meV", extent)
             line[1].set_title(f"std of {title}")
         else:

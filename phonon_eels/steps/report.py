@@ -172,14 +172,19 @@ def step_messages(context: StepContext) -> list[tuple[str, str]]:
 
 def status_table(context: StepContext) -> numbers.ReportTable | None:
     """Return how many positions have which status, for every step that maps one."""
-    from phonon_eels.figures.maps import percent, status_counts
+    from phonon_eels.figures.maps import flag_counts, percent
 
     rows = []
     for step, maps in context.maps.items():
-        counts = status_counts(maps)
-        total = sum(count for _, count in counts)
-        rows += [(step, name, str(count), percent(count, total)) for name, count in counts]
-    header = ("step", "status", "positions", "share")
+        labelled = [("", maps["status"])] if "status" in maps else []
+        if "mode_status" in maps and "mode" in maps["mode_status"].dims:
+            labelled += [(str(mode), maps["mode_status"].sel(mode=mode)) for mode in maps["mode"].values]
+        for of_what, flags in labelled:
+            counts = flag_counts(flags)
+            total = sum(count for _, count in counts)
+            there = " · ".join(f"{name} {count} ({percent(count, total)})" for name, count in counts if count)
+            rows.append((step, of_what, there, ", ".join(name for name, count in counts if not count)))
+    header = ("step", "mode", "positions of each status", "none of them")
     return numbers.ReportTable("Status of the positions", header, tuple(rows)) if rows else None
 
 

@@ -7,9 +7,9 @@ OVERVIEW = (
     "against superstructure phase with the fitted harmonic. Parts without a result are left out."
 )
 LATTICE = (
-    "HAADF image, the same with every position's layer, and with the superstructure phase counted along each "
-    "plane's outward normal (0: displaced outward). Solid and dashed lines: crests and troughs of the "
-    "displacement wave of one slab."
+    "HAADF image (brightness as its square root), the same with every position's layer, and with the "
+    "superstructure phase counted along each plane's outward normal (0: displaced outward). Solid and dashed "
+    "lines: crests and troughs of the displacement wave of one slab."
 )
 MEAN_SPECTRUM = (
     "Mean of all fitted positions in electrons per channel. a: counts and fit with zero-loss peak, background and"
@@ -22,7 +22,8 @@ LAYER_SPECTRA = (
 )
 MODE_MAPS = (
     "For every mode: fitted energy ({word}) with its standard deviation, and area with its standard deviation. "
-    "Colours span 2–98 % of the values. Hatched grey: no value, see the status."
+    "Colours span 2–98 % of the values, of energies those of the better-determined half. Hatched grey: no value, "
+    "see the status."
 )
 WIDTH_MAPS = "Fitted intrinsic FWHM of every mode with its standard deviation."
 MODULATION_SPECTRUM = (

@@ -96,7 +96,7 @@ def recipes(sources: Sources) -> list[Recipe]:
     """Return the figures of a report in order; those of the other route are left out."""
     word = peak_word(sources.image.acquisition, sources.context.material)
     plural = "peaks" if word == "peak" else "peaks of the projected phonon density"
-    primary = primary_row(sources.context)
+    shown_mode = _shown_mode(sources.context) or "the first mode"
     entries = [
         Recipe("lattice", "Crystal in the scan", captions.LATTICE, _lattice),
         Recipe("mean_spectrum", "Mean spectrum and fit", captions.MEAN_SPECTRUM.format(plural=plural), _mean_spectrum),
@@ -125,9 +125,7 @@ def recipes(sources: Sources) -> list[Recipe]:
         entries.insert(0, Recipe("truth", "Measured against truth", captions.TRUTH, _truth))
     entries.insert(
         0,
-        Recipe(
-            "overview", "At a glance", captions.OVERVIEW.format(mode=primary.get("mode") or "the first mode"), _overview
-        ),
+        Recipe("overview", "At a glance", captions.OVERVIEW.format(mode=shown_mode), _overview),
     )
     return entries
 
@@ -285,21 +283,25 @@ def _truth(sources: Sources) -> Any:
     return figures.plot_truth(sources.truth_table)
 
 
+def _shown_mode(context: StepContext) -> str | None:
+    """Return the mode of the primary test: as it was made, else as the material declares it."""
+    declared = context.material.primary_test
+    return primary_row(context).get("mode") or (declared.mode if declared else None)
+
+
 def _overview(sources: Sources) -> Any:
     from phonon_eels import figures
 
     spectrum = table_of(sources.context, "fit_peaks", "mean_spectrum")
     if sources.image.haadf is None and spectrum is None and "fit_peaks" not in sources.context.maps:
         raise NotDrawn("There is no HAADF image and no fit to show.")
-    mode = primary_row(sources.context).get("mode")
-    material = sources.context.material
     return figures.plot_overview(
         haadf=sources.image.haadf,
         extent=_scan_edges(sources.image),
         layers=sources.maps_or_none("assign_layers"),
         mean_spectrum=spectrum,
         peaks=sources.maps_or_none("fit_peaks"),
-        mode=mode or (material.primary_test.mode if material.primary_test else None),
+        mode=_shown_mode(sources.context),
         phase_bins=table_of(sources.context, "measure_modulation", "phase_bins"),
         amplitudes=table_of(sources.context, "measure_modulation", "amplitudes"),
     )

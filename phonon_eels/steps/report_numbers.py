@@ -269,16 +269,26 @@ def _quantities(summary: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[
 
 
 def quality_table(context: StepContext) -> ReportTable | None:
-    """Return the quality checks: those that a summary holds under `quality` or `checks`, as a list or by name."""
+    """Return the quality checks: tables with check and verdict, and what summaries hold under `quality` or `checks`."""
     lines = []
+    tabled = set()
+    for step, tables in context.tables.items():
+        for table in tables.values():
+            if {"check", "verdict"} <= set(map(str, table.columns)):
+                tabled.add(step)
+                lines += [_check_line(step, str(row["check"]), row) for row in records(table)]
     for step, summary in context.summaries.items():
         for key in ("quality", "checks", "defences"):
-            for name, check in _checks(summary.get(key)):
-                verdict = check.get("verdict", check.get("status", check.get("result", "")))
-                words = check.get("message", check.get("detail", check.get("reason", check.get("text", ""))))
-                lines.append([step, name, _text(verdict), _check_value(check), _text(words)])
+            found = [] if step in tabled else _checks(summary.get(key))
+            lines += [_check_line(step, name, check) for name, check in found]
     header = ("step", "check", "verdict", "value", "what it says")
     return ReportTable("Quality checks", header, _frozen(lines)) if lines else None
+
+
+def _check_line(step: str, name: str, check: Mapping[str, Any]) -> list[str]:
+    verdict = check.get("verdict", check.get("status", check.get("result", "")))
+    words = next((check[key] for key in ("sentence", "message", "detail", "reason") if key in check), "")
+    return [step, _text(name), _text(verdict), _check_value(check), str(words)]
 
 
 def _checks(found: Any) -> list[tuple[str, Mapping[str, Any]]]:
@@ -297,7 +307,8 @@ def _check_value(check: Mapping[str, Any]) -> str:
         return plus_minus(value.get("value"), value.get("std", math.nan), str(value.get("unit") or ""))
     if isinstance(value, str):
         return value
-    return plus_minus(value, check.get("std"), str(check.get("unit") or "")) if value is not None else ""
+    unit = _text(check.get("unit")).replace("1", "") if check.get("unit") == "1" else _text(check.get("unit"))
+    return plus_minus(value, check.get("std"), unit) if math.isfinite(number(value)) else ""
 
 
 def _text(value: Any) -> str:

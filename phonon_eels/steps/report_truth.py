@@ -56,10 +56,17 @@ def _row(quantity: str, measured: Any, std: Any, truth: Any, unit: str) -> Row |
 
 def _mode_rows(context: StepContext, modes: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     found = []
+    # Of modes closer than the resolution the pair's numbers are compared: those of each alone are nearly one number.
+    paired = {name for row in records(table_of(context, "fit_peaks", "pairs")) for name in _parts(row, modes)}
     for row in records(table_of(context, "fit_peaks", "modes")):
         true = modes.get(str(row.get("mode")))
         # Apparent energies of the classic route are not the intrinsic ones that were planted.
-        if true is None or row.get("identifiable") != "identifiable" or "energy_mev" not in row:
+        if (
+            true is None
+            or row["mode"] in paired
+            or row.get("identifiable") != "identifiable"
+            or "energy_mev" not in row
+        ):
             continue
         energy, std = row["energy_mev"], row.get("energy_mev_std")
         found.append(_row(f"energy of {row['mode']}", energy, std, _energy(true), "meV"))
@@ -75,7 +82,7 @@ def _pair_rows(context: StepContext, modes: Mapping[str, Mapping[str, Any]]) -> 
         if str(row.get("identifiable", "identifiable")).startswith("not"):
             continue
         name = str(row.get("pair"))
-        true = planted.get(name) or _planted_pair(name, row, modes)
+        true = planted.get(name) or _planted_pair(row, modes)
         for key, unit in (("centroid_mev", "meV"), ("splitting_mev", "meV"), ("area_ratio", "")):
             if key == "splitting_mev" and row.get("identifiable") == "centroid only":
                 continue
@@ -84,11 +91,10 @@ def _pair_rows(context: StepContext, modes: Mapping[str, Mapping[str, Any]]) -> 
     return [row for row in found if row is not None]
 
 
-def _planted_pair(name: str, row: Mapping[str, Any], modes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the pair's true numbers from those of its two modes, which its name or its columns tell."""
-    parts = [str(row[key]) for key in ("low", "high", "mode_low", "mode_high") if key in row]
-    parts = parts or sorted((mode for mode in modes if mode in name), key=name.index)
-    if len(parts) != 2 or any(part not in modes for part in parts):
+def _planted_pair(row: Mapping[str, Any], modes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the pair's true numbers from those of its two modes."""
+    parts = _parts(row, modes)
+    if len(parts) != 2:
         return {}
     low, high = (modes[part] for part in parts)
     energies = [_energy(mode) for mode in (low, high)]
@@ -97,6 +103,11 @@ def _planted_pair(name: str, row: Mapping[str, Any], modes: Mapping[str, Mapping
     weight = ratio if math.isfinite(ratio) else number(row.get("area_ratio"))
     centroid = (weight * energies[0] + energies[1]) / (1 + weight)
     return {"centroid_mev": centroid, "splitting_mev": energies[1] - energies[0], "area_ratio": ratio}
+
+
+def _parts(row: Mapping[str, Any], modes: Mapping[str, Any]) -> list[str]:
+    """Return the two modes of a pair, low first, as its name (``low+high``) tells them."""
+    return [part for part in str(row.get("pair")).split("+") if part in modes]
 
 
 def _area(mode: Mapping[str, Any]) -> float:
