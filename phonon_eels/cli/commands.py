@@ -62,7 +62,20 @@ def step(options: argparse.Namespace) -> int:
 
 def inspect(options: argparse.Namespace) -> int:
     """``phonon-eels inspect``: what a file is and what it lacks."""
-    raise NotImplementedError
+    import json
+
+    from phonon_eels.cli.console import reporting
+    from phonon_eels.io.inspect import as_text
+    from phonon_eels.io.inspect import inspect as look_into
+    from phonon_eels.io.results import to_json
+    from phonon_eels.pipeline.gather import gather_settings
+
+    acquisition = gather_settings(overrides=options.overrides).acquisition
+    with reporting(options.quiet, options.debug):
+        found = look_into(options.file, acquisition=acquisition)
+    text = json.dumps(to_json(found), indent=1, ensure_ascii=False) if options.json else as_text(found)
+    print(text.rstrip("\n"))
+    return 0
 
 
 def simulate(options: argparse.Namespace) -> int:

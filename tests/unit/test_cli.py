@@ -220,6 +220,43 @@ class TestCommands:
         assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
 
 
+class TestSimulateAndInspect:
+    SMALL = ("--set", "scan.rows=12", "--set", "scan.columns=4", "--quiet")
+
+    def test_one_makes_what_the_other_describes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["simulate", "made.hspy", *self.SMALL]) == 0
+        assert capsys.readouterr().out.splitlines() == ["made.hspy", "made.truth.json", "made.truth.nc"]
+        assert main(["inspect", "made.hspy"]) == 0
+        text = capsys.readouterr().out
+        assert "12 rows × 4 columns" in text
+        assert main(["inspect", "made.hspy", "--json", "--set", "acquisition.temperature_k=77"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["signals"][0]["spectrum"]["acquisition"]["temperature_k"] == 77
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["inspect", "gone.hspy"], "gone.hspy"),
+            (["inspect", "gone.hspy", "--set", "acquisition.beam=60"], "unknown key acquisition.beam"),
+            (["simulate", "made.txt", *SMALL], "made.txt: a simulation is written as .hspy or .zspy"),
+            (["simulate", "made.hspy", "--set", "scan.row=4"], "did you mean rows?"),
+            (["simulate", "made.hspy", "--material", "nothing"], "is not shipped"),
+            (["simulate", "--sample", "d", "--set", "seed=4"], "leave --config and --set out"),
+        ],
+    )
+    def test_bad_input(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        words: list[str], message: str,
+    ) -> None:  # fmt: skip
+        monkeypatch.chdir(tmp_path)
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+
 class TestSettings:
     def test_later_sources_win_key_by_key(self, tmp_path: Path) -> None:
         config = tmp_path / "c.yaml"
