@@ -292,8 +292,8 @@ def _mode_profiles(maps: xr.Dataset, names: Sequence[str], modes: Sequence[str |
             unit = style.unit_text(maps[name].attrs.get("units", ""))
             prefix = f"{style.literal(mode)}: " if mode else ""
             ax.set_ylabel(f"{prefix}{QUANTITY_TITLES.get(name, name)}" + (f"\n({unit})" if unit else ""))
-            ax.label_outer()
-            ax.set_ylabel(ax.get_ylabel(), visible=True)
+            if mode != modes[-1]:
+                ax.set_xlabel("")
     return figure
 
 

@@ -69,6 +69,9 @@ def test_lines_become_profiles_with_error_bars(rows: int, columns: int) -> None:
     assert len(figure.axes) == 6
     assert all(ax.containers for ax in figure.axes)
     assert "position along the scan (nm)" in texts(figure)
+    for ax, words in zip(figure.axes[:2], ("BiO38: energy\n(meV)", "BiO38: area\n(e⁻)"), strict=True):
+        assert ax.get_ylabel() == words
+        assert ax.yaxis.get_ticklabels()[0].get_visible()
 
 
 @pytest.mark.parametrize(
