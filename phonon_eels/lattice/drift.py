@@ -14,7 +14,7 @@ from numpy.polynomial import legendre
 from phonon_eels.lattice.rows import RowMatch, View, flatten_image, smooth_image, view_along
 from phonon_eels.lattice.stack import Stack, periodic_profile
 
-BEND_PRIOR_NM = 0.15  # expected size of the terms beyond the plane; a drift of several Å still gets through on many positions
+BEND_PRIOR_NM = 0.15  # expected size of the terms beyond the plane; many positions overrule it
 MAX_FITTED = 40_000  # positions; a polynomial of ten terms needs no more
 
 
@@ -61,7 +61,9 @@ class SlowFit:
     scale_std: float
 
 
-def fit_slow_field(haadf: np.ndarray, rows_nm: np.ndarray, columns_nm: np.ndarray, stack: Stack, match: RowMatch) -> SlowFit:
+def fit_slow_field(
+    haadf: np.ndarray, rows_nm: np.ndarray, columns_nm: np.ndarray, stack: Stack, match: RowMatch
+) -> SlowFit:
     """Refine direction, offset and scale of the stack, then follow drift and bending.
 
     Parameters
@@ -115,8 +117,15 @@ def _terms(order: int, free_scale: bool) -> list[tuple[int, int]]:
 
 
 def _fit(
-    image: np.ndarray, use: np.ndarray, view: View, stack: Stack, match: RowMatch, width_nm: float, order: int, start: SlowField | None
-) -> tuple[SlowField, float]:  # fmt: skip
+    image: np.ndarray,
+    use: np.ndarray,
+    view: View,
+    stack: Stack,
+    match: RowMatch,
+    width_nm: float,
+    order: int,
+    start: SlowField | None,
+) -> tuple[SlowField, float]:
     s, t, target = view.s[use], view.t[use], image[use]
     centre = (0.5 * float(s.min() + s.max()), 0.5 * float(t.min() + t.max()))
     half = (max(0.5 * float(np.ptp(s)), 1e-6), max(0.5 * float(np.ptp(t)), 1e-6))
@@ -129,8 +138,8 @@ def _fit(
     slope = np.gradient(np.concatenate([profile[-2:], profile, profile[:2]]))[2:-2] * (len(profile) / stack.repeat_nm)
     x, y = (s - centre[0]) / half[0], (t - centre[1]) / half[1]
     basis = np.stack([legendre.legval(x, _unit(i)) * legendre.legval(y, _unit(j)) for i, j in terms], axis=1)
-    priors = np.array([0.5 if i + j == 0 else (0.03 * half[0] if (i, j) == (1, 0) else 0.1 * half[1] if (i, j) == (0, 1) else BEND_PRIOR_NM)
-                       for i, j in terms])  # fmt: skip
+    expected = {(0, 0): 0.5, (1, 0): 0.03 * half[0], (0, 1): 0.1 * half[1]}
+    priors = np.array([expected.get(term, BEND_PRIOR_NM) for term in terms])
     flat_design = np.stack([np.ones_like(s), x, y], axis=1)
     covariance = np.zeros((len(terms), len(terms)))
     for _ in range(8):
@@ -144,7 +153,7 @@ def _fit(
         residual = target - linear @ strengths
         jacobian = -amplitude * (slope[index] / match.scale)[:, None] * basis
         design = np.concatenate([linear, jacobian], axis=1)
-        # Blur and lattice columns correlate the residuals: a quarter of the positions is a cautious number of independent ones.
+        # Blur and lattice columns correlate the residuals: count four positions as one.
         noise = 4.0 * float(np.mean(residual**2))
         normal = design.T @ design
         normal[range(4, normal.shape[0]), range(4, normal.shape[0])] += noise / priors**2
@@ -181,13 +190,15 @@ def _fold_plane(match: RowMatch, field: SlowField, view: View, *, columns_first:
     tilt = np.arctan2(slope_t, stretch)
     norm = float(np.hypot(stretch, slope_t))
     angle = match.angle_rad + (tilt if columns_first else -tilt)
-    return replace(match, angle_rad=float(angle), origin_nm=(match.origin_nm + at_zero) / norm, scale=match.scale / norm)
+    return replace(
+        match, angle_rad=float(angle), origin_nm=(match.origin_nm + at_zero) / norm, scale=match.scale / norm
+    )
 
 
 def _check_profile(
     image: np.ndarray, use: np.ndarray, view: View, stack: Stack, match: RowMatch, field: SlowField
 ) -> tuple[float, float]:
-    """Return the share of the straightened profile that the stack explains, and the misfit ratio of the next best offset."""
+    """Return the share of the straightened profile that the stack explains, and how much worse the next offset is."""
     straight = view.s[use] - field.at(view.s[use], view.t[use]) - match.origin_nm
     index = ((straight - straight.min()) / 0.03).astype(np.intp)
     number = np.bincount(index).astype(float)
@@ -203,8 +214,8 @@ def _check_profile(
     best = rival = 0.0
     for width in (0.06, 0.085, 0.12):
         profile = periodic_profile(stack, width)
-        phase = ((place[None, :] / match.scale - shifts[:, None]) / stack.repeat_nm % 1.0 * len(profile)).astype(np.intp)
-        templates = profile[phase % len(profile)] * root[None, :]
+        phase = (place[None, :] / match.scale - shifts[:, None]) / stack.repeat_nm % 1.0 * len(profile)
+        templates = profile[phase.astype(np.intp) % len(profile)] * root[None, :]
         templates = templates - (templates @ nuisance) @ nuisance.T
         overlap = match.contrast * (templates @ target)
         gain = np.sign(overlap) * overlap**2 / np.maximum(np.einsum("ij,ij->i", templates, templates), 1e-12)

@@ -1,4 +1,4 @@
-"""Brightness of the planes in a dark-field image: background, strength of each kind, width, wedge and lattice columns."""
+"""Brightness of the planes in a dark-field image: background, strengths, width, wedge and lattice columns."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Intensity:
     wedge
         Growth of the signal over the image at each position, mean about 1.
     columns
-        Brightness of each half-slab (`unit_of`) in each strip: the columns of the lattice, (units, strips), mean about 1.
+        Brightness of each half-slab (`unit_of`) in each strip, mean about 1: the columns of the lattice,
+        (units, strips).
     model, residual
         Modelled image and what it leaves.
     noise
@@ -113,9 +114,15 @@ def _step(t: np.ndarray) -> float:
 
 
 def fit_intensity(
-    pixels: Pixels, planes: Planes, index: np.ndarray, distance: np.ndarray, stack: Stack, sigma_nm: float, contrast: float,
+    pixels: Pixels,
+    planes: Planes,
+    index: np.ndarray,
+    distance: np.ndarray,
+    stack: Stack,
+    sigma_nm: float,
+    contrast: float,
     before: Intensity | None,
-) -> Intensity:  # fmt: skip
+) -> Intensity:
     """Fit the brightness model for planes at given distances.
 
     Parameters
@@ -172,9 +179,9 @@ def _fit_wedge(value: np.ndarray, ramp: np.ndarray, signal: np.ndarray) -> np.nd
 
 def _fit_columns(
     pixels: Pixels, ramp: np.ndarray, signal: np.ndarray, units: np.ndarray, columns: np.ndarray, noise: float
-) -> np.ndarray:  # fmt: skip
-    """Brightness of each half-slab in each strip: lattice columns, their bunching by the wave, their moiré with a coarse scan."""
-    n_units, n_strips = columns.shape
+) -> np.ndarray:
+    """Brightness of each half-slab in each strip: lattice columns, bunched by the wave, or their moiré."""
+    n_strips = columns.shape[1]
     cell = units * n_strips + pixels.strip[None, :]
     factor = columns.ravel().copy()
     for _ in range(2):  # neighbours across a gap overlap a little
@@ -193,13 +200,15 @@ def _fit_columns(
 
 def _solve(
     design: np.ndarray, n_background: int, value: np.ndarray, expected: np.ndarray, sigma_nm: float, noise: float
-) -> tuple[np.ndarray, float, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, float, np.ndarray]:
     """Strengths and width by ridge regression towards the material's strengths and a usual probe."""
     n_kinds = len(expected)
     prior_mean = np.concatenate([np.zeros(n_background), expected, [SIGMA_PRIOR_NM[0] - sigma_nm]])
     spread = STRENGTH_PRIOR * np.abs(expected) + 0.03 * float(np.abs(expected).max())
-    spread[int(np.argmax(np.abs(expected)))] = 1e3 * float(np.abs(expected).max())  # the strongest kind sets the scale, free
-    penalty = np.concatenate([np.zeros(n_background), 4.0 * noise**2 / spread**2, [4.0 * noise**2 / SIGMA_PRIOR_NM[1] ** 2]])
+    # The strongest kind sets the scale and is free.
+    spread[int(np.argmax(np.abs(expected)))] = 1e3 * float(np.abs(expected).max())
+    spreads = np.append(spread, SIGMA_PRIOR_NM[1])
+    penalty = np.concatenate([np.zeros(n_background), 4.0 * noise**2 / spreads**2])
     normal = design.T @ design + np.diag(penalty + 1e-12)
     found = np.linalg.solve(normal, design.T @ value + penalty * prior_mean)
     new = found[n_background : n_background + n_kinds]

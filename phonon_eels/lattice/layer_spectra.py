@@ -33,9 +33,13 @@ class LayerSpectra:
 
 
 def average_layers(
-    image: SpectrumImage, labels: np.ndarray, n_layers: int, center_mev: np.ndarray | None, backend: Backend,
+    image: SpectrumImage,
+    labels: np.ndarray,
+    n_layers: int,
+    center_mev: np.ndarray | None,
+    backend: Backend,
     progress: Progress | None = None,
-) -> LayerSpectra:  # fmt: skip
+) -> LayerSpectra:
     """Average the spectra of the positions of each layer.
 
     Parameters
@@ -63,11 +67,18 @@ def average_layers(
     def rows(first: int, counts: Any, variance: Any, bad: Any, layer: Any, move: Any) -> list[np.ndarray]:
         return [
             _sum_row(
-                counts[r], None if variance is None else variance[r], None if bad is None else bad[r], layer[r], move[r],
-                n_layers, noise.gain, noise.dark_level, noise.read_noise_e,
+                counts[r],
+                None if variance is None else variance[r],
+                None if bad is None else bad[r],
+                layer[r],
+                move[r],
+                n_layers,
+                noise.gain,
+                noise.dark_level,
+                noise.read_noise_e,
             )
             for r in range(len(layer))
-        ]  # fmt: skip
+        ]
 
     blocks = backend.map_rows(rows, [image.counts, image.variance, image.bad, chosen, shift], progress=progress)
     total = np.zeros((3, n_layers, n))
@@ -84,9 +95,16 @@ def average_layers(
 
 
 def _sum_row(
-    counts: np.ndarray, variance: np.ndarray | None, bad: np.ndarray | None, layer: np.ndarray, move: np.ndarray,
-    n_layers: int, gain: float, dark: float, read_noise_e: float,
-) -> np.ndarray:  # fmt: skip
+    counts: np.ndarray,
+    variance: np.ndarray | None,
+    bad: np.ndarray | None,
+    layer: np.ndarray,
+    move: np.ndarray,
+    n_layers: int,
+    gain: float,
+    dark: float,
+    read_noise_e: float,
+) -> np.ndarray:
     """Sum of electrons, of their variance and of usable positions in a row, (3, layers, channels)."""
     n = counts.shape[1]
     total = np.zeros((3, n_layers, n))

@@ -100,9 +100,14 @@ def wanted_superstructure(material: Material) -> Wanted | None:
 
 
 def find_layers(
-    haadf: np.ndarray, rows_nm: np.ndarray, columns_nm: np.ndarray, material: Material, *,
-    c_direction: str = "auto", contrast: str = "auto",
-) -> LayerModel:  # fmt: skip
+    haadf: np.ndarray,
+    rows_nm: np.ndarray,
+    columns_nm: np.ndarray,
+    material: Material,
+    *,
+    c_direction: str = "auto",
+    contrast: str = "auto",
+) -> LayerModel:
     """Find the layers of a material in a dark-field image.
 
     Parameters
@@ -124,11 +129,14 @@ def find_layers(
         raise NoLayersError(f"material {material.name} has no crystal or no layers in its file: nothing to assign")
     finite = np.isfinite(haadf)
     if finite.mean() < 0.5:
-        raise NoLayersError(f"the HAADF is finite at only {100 * finite.mean():.0f} % of the positions; layers need at least half")
+        raise NoLayersError(
+            f"the HAADF is finite at only {100 * finite.mean():.0f} % of the positions; layers need at least half"
+        )
     match = match_rows(haadf, rows_nm, columns_nm, stack, c_direction=c_direction, contrast=contrast)
     if match is None:
         raise NoLayersError(
-            f"the HAADF has no contrast, or less than {0.45 * stack.repeat_nm:.2f} nm along c: layers cannot be told apart"
+            f"the HAADF has no contrast, or less than {0.45 * stack.repeat_nm:.2f} nm along c: "
+            f"layers cannot be told apart"
         )
     first_guess = match
     slow = fit_slow_field(haadf, rows_nm, columns_nm, stack, match)
@@ -153,8 +161,9 @@ def _refuse_doubt(match: RowMatch, first_guess: RowMatch) -> None:
         )
     if not match.runner_up > MIN_RUNNER_UP:
         raise NoLayersError(
-            f"layers cannot be told apart in the HAADF: the next best offset of the stack misfits only {match.runner_up:.2f} times "
-            f"as much as the best (at least {MIN_RUNNER_UP:g} needed); {match.extent_nm:.2f} nm along c are in view"
+            f"layers cannot be told apart in the HAADF: the next best offset of the stack misfits only "
+            f"{match.runner_up:.2f} times as much as the best (at least {MIN_RUNNER_UP:g} needed); "
+            f"{match.extent_nm:.2f} nm along c are in view"
         )
     if first_guess.significance < MIN_SIGNIFICANCE:
         raise NoLayersError(
@@ -188,8 +197,7 @@ def _measured_scale(warp: Warp, match: RowMatch, fitted_std: float) -> tuple[Row
 def _quality(haadf: np.ndarray, view: View, intensity: Intensity) -> np.ndarray:
     """Local share of the contrast that the model explains, over about 0.8 nm."""
     pixels = gather_pixels(haadf, view)
-    step = max(float(np.ptp(view.s)) / max(haadf.shape[0] - 1, 1), float(np.ptp(view.t)) / max(haadf.shape[1] - 1, 1), 1e-6)
-    sigma = 0.4 / step
+    sigma = (0.4 / max(_step(view, 0), 1e-6), 0.4 / max(_step(view, 1), 1e-6))
 
     def local_mean(values: np.ndarray) -> np.ndarray:
         image, share = np.zeros(haadf.size), np.zeros(haadf.size)
@@ -201,6 +209,13 @@ def _quality(haadf: np.ndarray, view: View, intensity: Intensity) -> np.ndarray:
     spread = local_mean(pixels.value**2) - mean**2
     quality = np.clip(1.0 - local_mean(intensity.residual**2) / np.maximum(spread, 1e-12), 0.0, 1.0)
     return np.where(np.isfinite(haadf), quality, np.nan)
+
+
+def _step(view: View, axis: int) -> float:
+    """Scan step along an axis in nm."""
+    if view.s.shape[axis] < 2:
+        return 0.0
+    return float(np.hypot(np.diff(view.s, axis=axis).flat[0], np.diff(view.t, axis=axis).flat[0]))
 
 
 def label_positions(model: LayerModel) -> Labels:
@@ -236,10 +251,16 @@ def label_positions(model: LayerModel) -> Labels:
     # Without image a position still lies between planes; it is labelled, and its status says how.
     k = len(index)
     return Labels(
-        layer.reshape(shape), probability.reshape(n_kinds, *shape), c_position.reshape(shape), slab.reshape(shape),
-        (2 * slab + upper).reshape(shape), outward.reshape(shape), status.reshape(shape),
-        index.reshape(k, *shape), (distance / warp.scale).reshape(k, *shape),
-    )  # fmt: skip
+        layer.reshape(shape),
+        probability.reshape(n_kinds, *shape),
+        c_position.reshape(shape),
+        slab.reshape(shape),
+        (2 * slab + upper).reshape(shape),
+        outward.reshape(shape),
+        status.reshape(shape),
+        index.reshape(k, *shape),
+        (distance / model.match.scale).reshape(k, *shape),
+    )
 
 
 def _flat_coordinate(warp: Warp, index: np.ndarray, distance: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phonon_eels.lattice.wave import Samples, Wave
+from phonon_eels.lattice.wave import Samples, Wave, residual_correlation
 from phonon_eels.units import FWHM_PER_SIGMA
 
 
@@ -85,19 +85,36 @@ def lock_in(samples: Samples, sign: np.ndarray, wave: Wave, window_fwhm_nm: floa
     angle = wave.phase_at(samples.s_nm, samples.t_nm)
     # Offsets and drift are gone from the residual; the wave itself is put back.
     signal = wave.amplitude_nm * np.cos(angle) + sign * wave.residual_nm
-    design = np.stack([np.cos(angle), -np.sin(angle), sign], axis=1)
-    design[:, 2] *= wave.amplitude_nm
+    constant = np.stack([np.cos(angle), -np.sin(angle), sign * wave.amplitude_nm], axis=1)
     shape = (len(slabs), len(t_grid))
     parts, spread = np.zeros((*shape, 2)), np.zeros((*shape, 2, 2))
     for i, s in enumerate(s_grid):
         for j, t in enumerate(t_grid):
+            # Slopes along b keep the window's ends from pulling the phase towards what lies inside.
+            design = np.concatenate([constant, constant[:, :2] * ((samples.t_nm - t) / sigma)[:, None]], axis=1)
             window = np.exp(-0.5 * (((samples.s_nm - s) / sigma) ** 2 + ((samples.t_nm - t) / sigma) ** 2))
             weight = window / samples.std_nm**2
             inverse = np.linalg.pinv((design * weight[:, None]).T @ design, rcond=1e-8, hermitian=True)
             middle = (design * (weight * window)[:, None]).T @ design
             parts[i, j] = (inverse @ (design.T @ (weight * signal)))[:2]
-            spread[i, j] = (inverse @ middle @ inverse)[:2, :2] * wave.scatter**2
+            spread[i, j] = (inverse @ middle @ inverse)[:2, :2]
+    spread *= _scatter(samples, signal, constant, s_grid, t_grid, parts)
     return _polar(s_grid, t_grid, parts, spread, wave)
+
+
+def _scatter(
+    samples: Samples, signal: np.ndarray, design: np.ndarray, s_grid: np.ndarray, t_grid: np.ndarray, parts: np.ndarray
+) -> float:
+    """Variance of what the local waves leave, over that of the samples; at least 1, times its correlation along b.
+
+    The global fit's own scatter would count a phase that wanders or slips as noise.
+    """
+    row = np.abs(samples.s_nm[:, None] - s_grid[None, :]).argmin(axis=1)
+    column = np.abs(samples.t_nm[:, None] - t_grid[None, :]).argmin(axis=1)
+    left = (signal - np.einsum("na,na->n", design[:, :2], parts[row, column])) / samples.std_nm
+    # The median is blind to the few windows that straddle a slip.
+    variance = float(np.median(left**2)) / 0.455
+    return max(variance, 1.0) * residual_correlation(samples, np.clip(left, -5.0, 5.0))
 
 
 def _polar(s_grid: np.ndarray, t_grid: np.ndarray, parts: np.ndarray, spread: np.ndarray, wave: Wave) -> LocalWave:
@@ -106,7 +123,8 @@ def _polar(s_grid: np.ndarray, t_grid: np.ndarray, parts: np.ndarray, spread: np
     unit = parts / np.maximum(amplitude, 1e-12)[..., None]
     across = np.stack([-unit[..., 1], unit[..., 0]], axis=-1)
     amplitude_std = np.sqrt(np.maximum(np.einsum("ija,ijab,ijb->ij", unit, spread, unit), 0.0))
-    phase_std = np.sqrt(np.maximum(np.einsum("ija,ijab,ijb->ij", across, spread, across), 0.0)) / np.maximum(amplitude, 1e-12)
+    phase_std = np.sqrt(np.maximum(np.einsum("ija,ijab,ijb->ij", across, spread, across), 0.0))
+    phase_std /= np.maximum(amplitude, 1e-12)
     noise = float(np.median(phase_std**2))
     real = max(0.0, float(np.median(phase**2)) / 0.455 - noise)  # median of chi-squared with one degree of freedom
     real = max(real, float(np.mean(phase**2)) - 2.0 * noise)

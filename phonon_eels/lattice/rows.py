@@ -17,7 +17,8 @@ from phonon_eels.lattice.stack import Stack, periodic_profile
 TILT_RAD = np.deg2rad(20.0)
 SCALES = (0.95, 1.05)
 BIN_NM = 0.04
-WIDTHS_NM = (0.07, 0.11, 0.16, 0.26)  # Gaussian widths tried on top of the blur; superstructure and drift widen the mean profile
+MATCHED_NM = 10.0
+WIDTHS_NM = (0.07, 0.11, 0.16, 0.26)  # Gaussian widths on top of the blur; superstructure and drift widen the profile
 CONTRAST_SIGNS = {"auto": (1.0, -1.0), "bright": (1.0,), "dark": (-1.0,)}
 
 
@@ -111,8 +112,9 @@ def flatten_image(haadf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = np.where(finite, haadf, 0.0).astype(float)
     coefficients = np.linalg.lstsq(design[keep], values.ravel()[keep], rcond=None)[0]
     flat = np.where(finite, values - (design @ coefficients).reshape(haadf.shape), 0.0)
-    spread = float(np.sqrt(np.mean(flat[finite] ** 2)))
-    return (flat / spread if spread > 0.0 else flat), finite
+    spread = float(np.sqrt(np.mean(flat[finite] ** 2))) if finite.any() else 0.0
+    rounding = 1e-10 * float(np.abs(values).max(initial=0.0))
+    return (flat / spread if spread > rounding else np.zeros_like(flat)), finite
 
 
 def smooth_image(flat: np.ndarray, finite: np.ndarray, steps_nm: tuple[float, float], sigma_nm: float) -> np.ndarray:
@@ -126,8 +128,14 @@ def smooth_image(flat: np.ndarray, finite: np.ndarray, steps_nm: tuple[float, fl
 
 
 def match_rows(
-    haadf: np.ndarray, rows_nm: np.ndarray, columns_nm: np.ndarray, stack: Stack, *, c_direction: str = "auto", contrast: str = "auto"
-) -> RowMatch | None:  # fmt: skip
+    haadf: np.ndarray,
+    rows_nm: np.ndarray,
+    columns_nm: np.ndarray,
+    stack: Stack,
+    *,
+    c_direction: str = "auto",
+    contrast: str = "auto",
+) -> RowMatch | None:
     """Find the stack of layers in a dark-field image.
 
     Parameters
@@ -137,8 +145,8 @@ def match_rows(
     rows_nm, columns_nm
         Positions of the rows and columns of the scan.
     c_direction
-        "rows": c runs along a column of the image (from row to row), "columns": from column to column, "auto": find out.
-        Tilts up to 20° are searched either way.
+        "rows": c runs from row to row, "columns": from column to column, "auto": find out. Tilts up to 20° are
+        searched either way.
     contrast
         "bright", "dark" or "auto".
 
@@ -147,6 +155,11 @@ def match_rows(
     The best match, good or bad (its figures tell), or None if the image has no contrast at all or is too small along c.
     """
     flat, finite = flatten_image(haadf)
+    if finite.sum() < 16 or not flat.any():
+        return None
+    inner = tuple(_middle(axis) for axis in (rows_nm, columns_nm))
+    flat, finite = flat[inner], finite[inner]
+    rows_nm, columns_nm = rows_nm[inner[0]], columns_nm[inner[1]]
     if finite.sum() < 16 or not flat.any():
         return None
     steps = tuple(abs(float(np.diff(axis).mean())) if len(axis) > 1 else 1.0 for axis in (rows_nm, columns_nm))
@@ -171,9 +184,25 @@ def match_rows(
     view = view_along(rows, columns, found.angle_rad)
     significance = _strip_significance(image, mask, view, stack, found)
     return RowMatch(
-        found.angle_rad, found.origin_nm, found.scale, found.scale_fixed, found.width_nm, found.contrast,
-        found.explained, found.runner_up, significance, float(np.ptp(view.s[mask])),
-    )  # fmt: skip
+        found.angle_rad,
+        found.origin_nm,
+        found.scale,
+        found.scale_fixed,
+        found.width_nm,
+        found.contrast,
+        found.explained,
+        found.runner_up,
+        significance,
+        float(np.ptp(view.s[mask])),
+    )
+
+
+def _middle(axis_nm: np.ndarray) -> slice:
+    """The middle `MATCHED_NM` of an axis: a first match needs no more, the slow field follows outwards from it."""
+    n = len(axis_nm)
+    step = abs(float(axis_nm[1] - axis_nm[0])) if n > 1 else 1.0
+    cut = max(0, (n - max(int(MATCHED_NM / step), 16)) // 2)
+    return slice(cut, n - cut)
 
 
 @dataclass(frozen=True)
@@ -191,7 +220,7 @@ class _Candidate:
 
 
 def _angles(rows: np.ndarray, columns: np.ndarray, c_direction: str) -> list[float]:
-    """Directions to try: within 20° of either axis, close enough that a row shifts by less than a third of its width."""
+    """Directions to try: within 20° of either axis, so close that a row shifts by less than a third of its width."""
     angles: list[float] = []
     for name, centre, across in (("rows", 0.0, np.ptp(columns)), ("columns", 0.5 * np.pi, np.ptp(rows))):
         if c_direction not in ("auto", name):
@@ -264,9 +293,17 @@ def _match_profile(
     others = float(np.delete(signed, which, axis=-1).max(initial=0.0))
     rival = max(float(signed[:, :, apart > 0.12, which].max()), others)
     return _Candidate(
-        gain, view.angle_rad, float(offsets[o] * scales[k]), float(scales[k]), scale_fixed, WIDTHS_NM[w], signs[which],
-        gain / total, (total - rival) / max(total - gain, 1e-9 * total), bank.blur_nm,
-    )  # fmt: skip
+        gain,
+        view.angle_rad,
+        float(offsets[o] * scales[k]),
+        float(scales[k]),
+        scale_fixed,
+        WIDTHS_NM[w],
+        signs[which],
+        gain / total,
+        (total - rival) / max(total - gain, 1e-9 * total),
+        bank.blur_nm,
+    )
 
 
 def _strip_significance(image: np.ndarray, mask: np.ndarray, view: View, stack: Stack, found: _Candidate) -> float:

@@ -113,8 +113,8 @@ def planes_between(stack: Stack, low_nm: float, high_nm: float) -> Planes:
                 rows.append((middle + side * float(height), kind, slab, side))
     rows = sorted(row for row in rows if low_nm <= row[0] <= high_nm)
     table = np.array(rows, dtype=float).reshape(-1, 4)
-    kind, slab, side = table[:, 1].astype(int), table[:, 2].astype(int), table[:, 3].astype(int)
-    return Planes(kind, slab, side, table[:, 0])
+    whole = table[:, 1:].astype(int)
+    return Planes(whole[:, 0], whole[:, 1], whole[:, 2], table[:, 0])
 
 
 def periodic_profile(stack: Stack, sigma_nm: float, weights: np.ndarray | None = None, n: int = 1024) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Every plane of the stack followed along b: superstructure wave and scan distortion, from the dark-field image.
 
-The image is modelled as background + strength of a kind × Gaussian in the distance to the displaced plane. Within narrow
-strips along b one least-squares step gives the displacement of each anchor plane (BiO), independent between strips; smooth
-curves through them move the model, three rounds in all. The other planes of a slab follow its anchors, rigidly for drift and with
-their own share of the superstructure wave.
+The image is modelled as background + strength of a kind × Gaussian in the distance to the displaced plane. Within
+narrow strips along b one least-squares step gives the displacement of each anchor plane (BiO), independent between
+strips; smooth curves through them move the model, four rounds in all. The other planes of a slab follow its anchors,
+rigidly for drift and with their own share of the superstructure wave.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from scipy.interpolate import BSpline
 
 from phonon_eels.lattice.drift import SlowFit
-from phonon_eels.lattice.intensity import Intensity, Pixels, fit_intensity, gaussians, gather_pixels
+from phonon_eels.lattice.intensity import Intensity, Pixels, fit_intensity, gather_pixels, gaussians
 from phonon_eels.lattice.rows import View
 from phonon_eels.lattice.stack import Planes, Stack, planes_between
 from phonon_eels.lattice.wave import Samples, Wave, fit_wave, slab_sign
@@ -120,7 +120,9 @@ class Warp:
         return index, distance
 
 
-def follow_planes(haadf: np.ndarray, view: View, stack: Stack, slow: SlowFit, wanted: Wanted | None, rounds: int = 4) -> tuple[Warp, Intensity]:
+def follow_planes(
+    haadf: np.ndarray, view: View, stack: Stack, slow: SlowFit, wanted: Wanted | None, rounds: int = 4
+) -> tuple[Warp, Intensity]:
     """Follow the planes of the stack along b.
 
     Parameters
@@ -147,11 +149,28 @@ def follow_planes(haadf: np.ndarray, view: View, stack: Stack, slow: SlowFit, wa
     shift = moved
     if wanted is not None:  # the period counts in scan nm, whose error is that of the scale
         bounds = wanted.period_bounds_nm
-        wanted = replace(wanted, period_bounds_nm=(bounds[0] * min(1.0, match.scale), bounds[1] * max(1.0, match.scale)))
+        wanted = replace(
+            wanted, period_bounds_nm=(bounds[0] * min(1.0, match.scale), bounds[1] * max(1.0, match.scale))
+        )
     empty = Samples(*(np.zeros(0) for _ in range(6)))
     ones = np.ones(len(stack.names))
     # A probe of 1.3 Å (Gaussian width 0.55 Å) is where the fit of the width starts.
-    warp = Warp(planes, nominal, pixels.bins_nm, shift, match.origin_nm, match.scale, 0.055, np.zeros(0, int), empty, None, stack.wave_ratio, 0 * ones, 1.0, shift)
+    warp = Warp(
+        planes,
+        nominal,
+        pixels.bins_nm,
+        shift,
+        match.origin_nm,
+        match.scale,
+        0.055,
+        np.zeros(0, int),
+        empty,
+        None,
+        stack.wave_ratio,
+        0 * ones,
+        1.0,
+        shift,
+    )
     anchors = _anchors(warp, stack, pixels)
     warp = replace(warp, anchors=anchors)
     intensity = None
@@ -164,9 +183,13 @@ def follow_planes(haadf: np.ndarray, view: View, stack: Stack, slow: SlowFit, wa
         samples = _measure_anchors(pixels, warp, stack, index, distance, intensity)
         wave = _significant_wave(samples, wanted)
         if wave is not None and turn >= rounds - 2:
-            warp = _measure_ratios(pixels, replace(warp, samples=samples, wave=wave), stack, index, distance, intensity, wanted)
+            warp = _measure_ratios(
+                pixels, replace(warp, samples=samples, wave=wave), stack, index, distance, intensity, wanted
+            )
         deviation = 0.05 if turn == 0 else DEVIATION_STD_NM
-        warp = replace(warp, samples=samples, wave=wave, shift_nm=_smooth(warp, stack, samples, wave, wanted, deviation))
+        warp = replace(
+            warp, samples=samples, wave=wave, shift_nm=_smooth(warp, stack, samples, wave, wanted, deviation)
+        )
     assert intensity is not None
     return warp, intensity
 
@@ -180,7 +203,7 @@ def _anchors(warp: Warp, stack: Stack, pixels: Pixels) -> np.ndarray:
 
 
 def _followers(warp: Warp) -> np.ndarray:
-    """Return C (planes, anchors): displacement of a plane from those of the anchors of its slab, linear in height between them."""
+    """Return C (planes, anchors): displacement of a plane from its slab's anchors, linear in height between them."""
     share = np.zeros((len(warp.nominal_nm), len(warp.anchors)))
     for k in range(len(warp.nominal_nm)):
         own = np.flatnonzero(warp.planes.slab[warp.anchors] == warp.planes.slab[k])
@@ -202,7 +225,7 @@ def _measure_anchors(
     strength = intensity.plane_strength(pixels, warp.planes, index)
     pull = strength * gaussians(distance, warp.sigma_nm) * distance / warp.sigma_nm**2
     rows = []
-    for strip, (first, last) in enumerate(zip(pixels.edges[:-1], pixels.edges[1:], strict=True)):
+    for first, last in zip(pixels.edges[:-1], pixels.edges[1:], strict=True):
         if last - first < 3:
             continue
         jacobian = np.einsum("kp,kpq->pq", pull[:, first:last], share[index[:, first:last]])
@@ -217,7 +240,9 @@ def _measure_anchors(
             u = float(warp.shifts_at(np.array([t]))[k, 0]) + float(step[q])
             rows.append((k, warp.planes.slab[k], warp.nominal_nm[k], t, u, float(std[q])))
     table = np.array(rows).reshape(-1, 6)
-    return Samples(table[:, 0].astype(int), table[:, 1].astype(int), *(table[:, column].copy() for column in range(2, 6)))
+    return Samples(
+        table[:, 0].astype(int), table[:, 1].astype(int), *(table[:, column].copy() for column in range(2, 6))
+    )
 
 
 def _significant_wave(samples: Samples, wanted: Wanted | None) -> Wave | None:
@@ -232,11 +257,15 @@ def _wave_shift(warp: Warp, wave: Wave | None, wanted: Wanted | None) -> np.ndar
     if wave is None or wanted is None:
         return np.zeros_like(warp.shift_nm)
     sign = slab_sign(warp.planes.slab, wanted.antiphase_slabs)
-    shift: np.ndarray = wave.amplitude_nm * sign[:, None] * np.cos(wave.phase_at(warp.nominal_nm[:, None], warp.t_nm[None, :]))
+    shift: np.ndarray = (
+        wave.amplitude_nm * sign[:, None] * np.cos(wave.phase_at(warp.nominal_nm[:, None], warp.t_nm[None, :]))
+    )
     return shift
 
 
-def _smooth(warp: Warp, stack: Stack, samples: Samples, wave: Wave | None, wanted: Wanted | None, deviation: float) -> np.ndarray:
+def _smooth(
+    warp: Warp, stack: Stack, samples: Samples, wave: Wave | None, wanted: Wanted | None, deviation: float
+) -> np.ndarray:
     """Smooth curves through the samples of each anchor, carried over to the other planes of its slab."""
     waves = _wave_shift(warp, wave, wanted)
     period = np.mean(wanted.period_bounds_nm) if wanted is not None else 2.5
@@ -263,14 +292,38 @@ def _smooth(warp: Warp, stack: Stack, samples: Samples, wave: Wave | None, wante
     share = _followers(warp)
     atoms = warp.planes.kind < len(stack.names)
     ratio = np.where(atoms, np.append(warp.wave_ratio, 1.0)[warp.planes.kind], 1.0)
-    shift = warp.shift_nm.copy()
-    led = share.sum(axis=1) > 0.0
-    # Between anchors the slow field carries the bend of the drift; a straight line alone would cut it off.
-    shift[led] = warp.slow_nm[led] + share[led] @ (slow - warp.slow_nm[warp.anchors]) + ratio[led, None] * waves[led]
+    # Between anchors the trend carries the bend of the drift; a straight line alone would cut it off.
+    trend = _trend(warp, slow)
+    shift = trend + share @ (slow - trend[warp.anchors]) + ratio[:, None] * waves
     for k in np.flatnonzero(~atoms):  # a gap lies midway between the planes that face it
         facing = [j for j in (k - 1, k + 1) if 0 <= j < len(atoms)]
         shift[k] = np.mean([shift[j] for j in facing], axis=0)
     return shift
+
+
+def _trend(warp: Warp, slow: np.ndarray) -> np.ndarray:
+    """Slow displacement of all planes, (planes, n), from that of the anchors.
+
+    The field that the search began with knows the bend of the drift, but over few slabs part of the wave went into it:
+    there it is dropped, elsewhere corrected by a plane through the anchors. Two anchors are too few for either.
+    """
+    if len(warp.anchors) < 3:
+        return warp.slow_nm
+    known = warp.slow_nm if len(warp.anchors) > 4 else np.zeros_like(warp.slow_nm)
+    at = warp.nominal_nm[warp.anchors]
+    middle, half = 0.5 * (at[0] + at[-1]), 0.5 * (at[-1] - at[0])
+    t = (warp.t_nm - warp.t_nm.mean()) / max(float(np.ptp(warp.t_nm)), 1e-9)
+
+    def design(s: np.ndarray) -> np.ndarray:
+        powers = ((np.clip(s, at[0] - half, at[-1] + half) - middle) / half)[:, None] ** np.arange(2)
+        return np.einsum("pi,tj->ptij", powers, np.stack([np.ones_like(t), t], axis=1)).reshape(len(s), len(t), -1)
+
+    of_anchors = design(at)
+    found = np.linalg.lstsq(
+        of_anchors.reshape(-1, of_anchors.shape[-1]), (slow - known[warp.anchors]).ravel(), rcond=None
+    )[0]
+    trend: np.ndarray = known + design(warp.nominal_nm) @ found
+    return trend
 
 
 def _spline_design(t_nm: np.ndarray, spacing_nm: float):  # type: ignore[no-untyped-def]
@@ -283,12 +336,23 @@ def _spline_design(t_nm: np.ndarray, spacing_nm: float):  # type: ignore[no-unty
 
 
 def _measure_ratios(
-    pixels: Pixels, warp: Warp, stack: Stack, index: np.ndarray, distance: np.ndarray, intensity: Intensity, wanted: Wanted | None
-) -> Warp:  # fmt: skip
-    """One least-squares step for the share of the wave that each kind of plane takes part in, with the material's as prior."""
+    pixels: Pixels,
+    warp: Warp,
+    stack: Stack,
+    index: np.ndarray,
+    distance: np.ndarray,
+    intensity: Intensity,
+    wanted: Wanted | None,
+) -> Warp:
+    """One least-squares step for each kind's share of the wave, with the material's as prior."""
     place = np.clip(((pixels.t - warp.t_nm[0]) / warp.step_nm).round().astype(np.intp), 0, len(warp.t_nm) - 1)
     waves = _wave_shift(warp, warp.wave, wanted)[index, place[None, :]]
-    pull = intensity.plane_strength(pixels, warp.planes, index) * gaussians(distance, warp.sigma_nm) * distance / warp.sigma_nm**2
+    pull = (
+        intensity.plane_strength(pixels, warp.planes, index)
+        * gaussians(distance, warp.sigma_nm)
+        * distance
+        / warp.sigma_nm**2
+    )
     kinds = warp.planes.kind[index]
     others = [kind for kind in range(len(stack.names)) if kind != stack.anchor]
     if not others:
@@ -299,7 +363,9 @@ def _measure_ratios(
     noise = 4.0 * intensity.noise**2
     normal = design.T @ design + np.eye(len(others)) * noise / prior_std**2
     current = warp.wave_ratio[others]
-    step = np.linalg.solve(normal, design.T @ intensity.residual - noise / prior_std**2 * (current - stack.wave_ratio[others]))
+    step = np.linalg.solve(
+        normal, design.T @ intensity.residual - noise / prior_std**2 * (current - stack.wave_ratio[others])
+    )
     ratio, std = warp.wave_ratio.copy(), np.zeros(len(stack.names))
     ratio[others] = np.clip(current + step, 0.0, 1.5)
     std[others] = np.sqrt(noise * np.diag(np.linalg.inv(normal)))

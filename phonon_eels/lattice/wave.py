@@ -3,8 +3,8 @@
 Model of the displacement along c of a plane p at (t, s):
     u = sign_p [a cos(2πt/λ + g s) + b sin(2πt/λ + g s)] + offset_p + drift(t),
 sign_p alternates from slab to slab where slabs are in antiphase; the drift is common to all planes, so the alternation
-separates it from the wave. Least squares, linear in all but λ and g (the tilt of the wavevector off b), which are searched on
-a grid and refined with the linear part projected out.
+separates it from the wave. Least squares, linear in all but λ and g (the tilt of the wavevector off b), which are
+searched on a grid and refined with the offsets and the drift projected out.
 """
 
 from __future__ import annotations
@@ -146,18 +146,39 @@ def fit_wave(
 
     scale = max(float(np.hypot(a, b)), 1e-4)
     result = optimize.least_squares(
-        residual, np.array([start, 0.0, a, b]), x_scale=np.array([0.1 / length, 0.05, scale, scale]),
-        bounds=(np.array([min(1.0 / high, start) - 1e-9, -1.0, -1.0, -1.0]), np.array([max(1.0 / low, start) + 1e-9, 1.0, 1.0, 1.0])),
-    )  # fmt: skip
+        residual,
+        np.array([start, 0.0, a, b]),
+        x_scale=np.array([0.1 / length, 0.05, scale, scale]),
+        bounds=(np.array([1.0 / high - 1e-9, -1.0, -1.0, -1.0]), np.array([1.0 / low + 1e-9, 1.0, 1.0, 1.0])),
+    )
     f, tilt, a, b = (float(value) for value in result.x)
     f = start if fixed_period_nm is not None else f
-    return _judge(samples, weight, basis, target, result, (f, tilt, a, b), (low, high), length, free_tilt, fixed_period_nm is not None)
+    return _judge(
+        samples,
+        weight,
+        basis,
+        target,
+        result,
+        (f, tilt, a, b),
+        (low, high),
+        length,
+        free_tilt,
+        fixed_period_nm is not None,
+    )
 
 
 def _judge(
-    samples: Samples, weight: np.ndarray, basis: np.ndarray, target: np.ndarray, result: optimize.OptimizeResult,
-    parameters: tuple[float, float, float, float], bounds: tuple[float, float], length: float, free_tilt: bool, fixed: bool,
-) -> Wave:  # fmt: skip
+    samples: Samples,
+    weight: np.ndarray,
+    basis: np.ndarray,
+    target: np.ndarray,
+    result: optimize.OptimizeResult,
+    parameters: tuple[float, float, float, float],
+    bounds: tuple[float, float],
+    length: float,
+    free_tilt: bool,
+    fixed: bool,
+) -> Wave:
     f, tilt, a, b = parameters
     left = result.fun[:-1]
     n = len(target)
@@ -174,17 +195,26 @@ def _judge(
     gain = float(target @ target) - rss
     independent = 1.0 if fixed else 1.0 + length * (1.0 / bounds[0] - 1.0 / bounds[1])
     n_parameters = 2 + (not fixed) + free_tilt
-    p_single = stats.f.sf(max(gain, 0.0) / n_parameters / (rss / dof * correlated), n_parameters, max(dof / correlated, 1.0))
+    ratio = max(gain, 0.0) / n_parameters / (rss / dof * correlated)
+    p_single = stats.f.sf(ratio, n_parameters, max(dof / correlated, 1.0))
     edge = 1e-3 * (1.0 / bounds[0] - 1.0 / bounds[1])
     at_bound = not fixed and (f - 1.0 / bounds[1] < edge or 1.0 / bounds[0] - f < edge)
     return Wave(
-        1.0 / f, tilt, float(np.hypot(a, b)), float(np.arctan2(-b, a)), covariance, float(min(1.0, p_single * independent)),
-        bool(at_bound), float(np.sqrt(scatter2)), length * f, left / weight,
-    )  # fmt: skip
+        1.0 / f,
+        tilt,
+        float(np.hypot(a, b)),
+        float(np.arctan2(-b, a)),
+        covariance,
+        float(min(1.0, p_single * independent)),
+        bool(at_bound),
+        float(np.sqrt(scatter2)),
+        length * f,
+        left / weight,
+    )
 
 
 def residual_correlation(samples: Samples, standardised: np.ndarray) -> float:
-    """Return how many neighbouring samples along b count as one, from the lag-1 correlation of the residuals within planes."""
+    """Return how many neighbouring samples along b count as one: lag-1 correlation of the residuals in each plane."""
     order = np.lexsort((samples.t_nm, samples.plane))
     r, plane = standardised[order], samples.plane[order]
     same = plane[1:] == plane[:-1]

@@ -9,8 +9,8 @@ import numpy as np
 from phonon_eels.lattice.layer_spectra import LayerSpectra, average_layers
 from phonon_eels.lattice.layers import (
     STATUS_MEANINGS,
-    LayerModel,
     Labels,
+    LayerModel,
     NoLayersError,
     find_layers,
     label_positions,
@@ -77,7 +77,10 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
         "layer_spectra": _spectra_table(model, spectra),
     }
     return StepResult(
-        maps=maps, tables=tables, summary=_summary(model, labels, localisation, spectra), messages=_messages(model, labels)
+        maps=maps,
+        tables=tables,
+        summary=_summary(model, labels, localisation, spectra),
+        messages=_messages(model, labels),
     )
 
 
@@ -88,9 +91,11 @@ def _plane_numbers(model: LayerModel) -> np.ndarray:
     return numbers
 
 
-def _maps(image: SpectrumImage, model: LayerModel, labels: Labels, numbers: np.ndarray, localisation_nm: float) -> xr.Dataset:
+def _maps(
+    image: SpectrumImage, model: LayerModel, labels: Labels, numbers: np.ndarray, localisation_nm: float
+) -> xr.Dataset:
     names = [*model.stack.names, GAP]
-    probe = model.warp.sigma_nm * FWHM_PER_SIGMA / model.warp.scale
+    probe = model.warp.sigma_nm * FWHM_PER_SIGMA / model.match.scale
     source, weight = plane_leakage(labels.near_distance_nm, numbers[labels.near_plane], localisation_nm, probe)
     data = scan_dataset(
         image,
@@ -112,7 +117,11 @@ def _maps(image: SpectrumImage, model: LayerModel, labels: Labels, numbers: np.n
     data = data.assign(
         layer=(cube, labels.layer.astype(np.int16), flags),
         layer_probability=(("layer_name", *cube), labels.probability, {"units": "1"}),
-        source_plane=(("source", *cube), source.astype(np.int32), {"units": "1", "long_name": "row in the table planes"}),
+        source_plane=(
+            ("source", *cube),
+            source.astype(np.int32),
+            {"units": "1", "long_name": "row in the table planes"},
+        ),
         source_weight=(("source", *cube), weight, {"units": "1"}),
     )
     return data.assign_coords(layer_name=("layer_name", names))
@@ -180,8 +189,8 @@ def _displacements_table(model: LayerModel, numbers: np.ndarray) -> pd.DataFrame
             "column": strip,
             "b_nm": samples.t_nm,
             "c_scan_nm": samples.s_nm,
-            "displacement_nm": samples.u_nm / warp.scale,
-            "displacement_std_nm": samples.std_nm / warp.scale,
+            "displacement_nm": samples.u_nm / model.match.scale,
+            "displacement_std_nm": samples.std_nm / model.match.scale,
         }
     )
 
@@ -200,17 +209,21 @@ def _summary(model: LayerModel, labels: Labels, localisation_nm: float, spectra:
             "nm",
             "ok" if measured else "assumed",
         ),
-        "scan_nm_per_crystal_nm": warp.scale,
-        "probe_fwhm_nm": warp.sigma_nm * FWHM_PER_SIGMA / warp.scale,
+        "scan_nm_per_crystal_nm": match.scale,
+        "probe_fwhm_nm": warp.sigma_nm * FWHM_PER_SIGMA / model.match.scale,
         "localisation_fwhm_nm": localisation_nm,
         "contrast": "bright" if match.contrast > 0 else "dark",
         "explained": match.explained,
         "runner_up": match.runner_up,
         "significance": match.significance,
         "field_along_c_nm": match.extent_nm,
-        "layer_strengths": {name: float(model.intensity.strengths[k] / strongest) for k, name in enumerate(stack.names)},
+        "layer_strengths": {
+            name: float(model.intensity.strengths[k] / strongest) for k, name in enumerate(stack.names)
+        },
         "wave_ratios": {
-            name: quantity(warp.wave_ratio[k], warp.wave_ratio_std[k], "1", "ok" if warp.wave is not None else "assumed")
+            name: quantity(
+                warp.wave_ratio[k], warp.wave_ratio_std[k], "1", "ok" if warp.wave is not None else "assumed"
+            )
             for k, name in enumerate(stack.names)
         },
         "positions": {name: int(np.count_nonzero(labels.layer == k)) for k, name in enumerate(names)},
@@ -230,15 +243,15 @@ def _messages(model: LayerModel, labels: Labels) -> tuple[str, ...]:
         )
     elif np.isfinite(model.scale_std) and abs(match.scale - 1.0) > max(3.0 * model.scale_std, 0.01):
         messages.append(
-            f"c measures {match.scale * stack.c_nm:.3f} ± {model.scale_std * stack.c_nm:.3f} nm in the scan, the material has "
-            f"{stack.c_nm:.3f} nm: the scan step is off, or the specimen drifted along c"
+            f"c measures {match.scale * stack.c_nm:.3f} ± {model.scale_std * stack.c_nm:.3f} nm in the scan, "
+            f"the material has {stack.c_nm:.3f} nm: the scan step is off, or the specimen drifted along c"
         )
     poor = int(np.count_nonzero(labels.status == STATUS_MEANINGS.index("poor_match")))
     if poor:
-        messages.append(f"the layer model explains little of the HAADF around {poor} positions; their labels are doubtful")
+        messages.append(f"the layer model explains little of the HAADF at {poor} positions; their labels are doubtful")
     missing = int(np.count_nonzero(labels.status == STATUS_MEANINGS.index("no_haadf")))
     if missing:
-        messages.append(f"{missing} positions have no HAADF; their labels are carried over from the planes next to them")
+        messages.append(f"{missing} positions have no HAADF; their labels come from the planes next to them")
     return tuple(messages)
 
 

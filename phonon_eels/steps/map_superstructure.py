@@ -60,9 +60,12 @@ def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, contex
     low, high = wanted.period_bounds_nm
     try:
         found = find_superstructure(
-            samples, side, (low * min(1.0, scale), high * max(1.0, scale)),
-            antiphase_slabs=wanted.antiphase_slabs, period_nm=settings.period_nm,
-        )  # fmt: skip
+            samples,
+            side,
+            (low * min(1.0, scale), high * max(1.0, scale)),
+            antiphase_slabs=wanted.antiphase_slabs,
+            period_nm=settings.period_nm,
+        )
     except NoSuperstructureError as problem:
         return StepResult(skipped=str(problem))
     local = lock_in(samples, found.sign, found.wave, settings.lowpass_periods * found.wave.period_nm)
@@ -79,12 +82,17 @@ def _samples(displacements: pd.DataFrame, planes: pd.DataFrame) -> tuple[Samples
     samples = Samples(
         plane,
         displacements["slab"].to_numpy().astype(int),
-        *(displacements[name].to_numpy(dtype=float) for name in ("c_scan_nm", "b_nm", "displacement_nm", "displacement_std_nm")),
+        *(
+            displacements[name].to_numpy(dtype=float)
+            for name in ("c_scan_nm", "b_nm", "displacement_nm", "displacement_std_nm")
+        ),
     )
     return samples, planes["side"].to_numpy()[plane]
 
 
-def _maps(image: SpectrumImage, layers: xr.Dataset, found: Superstructure, local: LocalWave, outward: bool) -> xr.Dataset:
+def _maps(
+    image: SpectrumImage, layers: xr.Dataset, found: Superstructure, local: LocalWave, outward: bool
+) -> xr.Dataset:
     s, t = layers["c_scan_nm"].values, layers["b_scan_nm"].values
     wave = found.wave
     lateral = wave.phase_at(s, t) + local.kept * local.sample(np.unwrap(local.phase_rad, axis=1), s, t)
@@ -136,7 +144,10 @@ def _summary(
     wave = found.wave
     k = 2.0 * np.pi / wave.period_nm
     off_b = float(np.arctan2(wave.tilt_rad_per_nm, k))
-    off_b_std = wave.tilt_std_rad_per_nm / k
+    several = len(local.s_nm) > 1
+    # One slab shows no phase along c: the wavevector is taken to lie along b.
+    tilt_std = wave.tilt_std_rad_per_nm if several else float("nan")
+    off_b_std = tilt_std / k
     c_angle = float(context.summaries.get("assign_layers", {}).get("c_angle_rad", 0.0))
     c_row, c_column = np.cos(c_angle), np.sin(c_angle)
     sign = 1.0 if abs(c_row) >= abs(c_column) else -1.0
@@ -144,7 +155,6 @@ def _summary(
     q_column = k * sign * c_row + wave.tilt_rad_per_nm * c_column
     c_scan = context.material.crystal.c_nm * scale if context.material.crystal is not None else float("nan")
     base = 1.0 if found.antiphase_slabs else 0.0
-    several = len(local.s_nm) > 1
     fixed = wave.covariance[0, 0] < 1e-18
     breathing = found.breathing
     summary: dict[str, Any] = {
@@ -154,7 +164,9 @@ def _summary(
         "off_b_rad": quantity(off_b, off_b_std, "rad", "ok" if several else "assumed"),
         "c_component": quantity(
             base + wave.tilt_rad_per_nm * c_scan / (2.0 * np.pi),
-            wave.tilt_std_rad_per_nm * c_scan / (2.0 * np.pi), "c*", "ok" if several else "assumed",
+            tilt_std * c_scan / (2.0 * np.pi),
+            "c*",
+            "ok" if several else "assumed",
         ),
         "displacement_nm": quantity(wave.amplitude_nm, wave.amplitude_std_nm, "nm"),
         "p_value": wave.p_value,
@@ -165,7 +177,7 @@ def _summary(
         "local_phase_kept": local.kept,
         "phase_slips": int(np.count_nonzero(np.diff(local.slip.astype(int), axis=1, prepend=0) == 1)),
         "status_counts": count_status(maps["status"].values, STATUS_MEANINGS),
-    }  # fmt: skip
+    }
     if breathing is not None:
         summary["phase_rule"] = {
             "gap_breathing_nm": quantity(breathing.gap_nm, breathing.gap_std_nm, "nm"),
@@ -186,8 +198,9 @@ def _messages(found: Superstructure, local: LocalWave) -> tuple[str, ...]:
         )
     elif rule is not None and rule.verdict == "not distinguished":
         messages.append(
-            f"the image does not tell whether gap or slab breathes ({1e3 * rule.gap_nm:.1f} ± {1e3 * rule.gap_std_nm:.1f} against "
-            f"{1e3 * rule.slab_nm:.1f} ± {1e3 * rule.slab_std_nm:.1f} pm): outward phases rest on the material's symmetry"
+            f"the image does not tell whether gap or slab breathes ({1e3 * rule.gap_nm:.1f} ± "
+            f"{1e3 * rule.gap_std_nm:.1f} against {1e3 * rule.slab_nm:.1f} ± {1e3 * rule.slab_std_nm:.1f} pm): "
+            f"outward phases rest on the material's symmetry"
         )
     elif rule is None:
         messages.append("only one side of the slabs is in view: outward phases rest on the material's symmetry")
@@ -195,7 +208,8 @@ def _messages(found: Superstructure, local: LocalWave) -> tuple[str, ...]:
         messages.append("the phase of the superstructure slips inside the scan; those positions are flagged")
     if found.wave.periods_in_view < 1.5:
         messages.append(
-            f"{found.wave.periods_in_view:.2f} periods of the superstructure are in view: wave and drift along b are hard to tell apart"
+            f"{found.wave.periods_in_view:.2f} periods of the superstructure are in view: "
+            f"wave and drift along b are hard to tell apart"
         )
     return tuple(messages)
 

@@ -28,10 +28,28 @@ class Scene:
 
 
 def make_scene(
-    rows=64, columns=96, step_nm=0.05, *, period_nm=2.578, amplitude=1.0, tilt_deg=0.0, transpose=False, noise=0.05,
-    sigma_nm=0.055, phase0=0.7, origin_nm=0.4, scale=1.0, contrast=1.0, column_depth=0.9, drift_nm=0.0, row_jitter_nm=0.0,
-    in_plane_nm=0.035, wedge=0.0, seed=0, mode="slab",
-):  # fmt: skip
+    rows=64,
+    columns=96,
+    step_nm=0.05,
+    *,
+    period_nm=2.578,
+    amplitude=1.0,
+    tilt_deg=0.0,
+    transpose=False,
+    noise=0.05,
+    sigma_nm=0.055,
+    phase0=0.7,
+    origin_nm=0.4,
+    scale=1.0,
+    contrast=1.0,
+    column_depth=0.9,
+    drift_nm=0.0,
+    row_jitter_nm=0.0,
+    in_plane_nm=0.035,
+    wedge=0.0,
+    seed=0,
+    mode="slab",
+):
     """Return a scene; the noise is in units of the strongest contrast of the image."""
     rng = np.random.default_rng(seed)
     i, j = np.mgrid[0:rows, 0:columns].astype(float)
