@@ -215,10 +215,14 @@ def _store(sources: list[Any], targets: list[Any], threads: int, progress: Calla
 
 
 def _row_edges(sources: list[Any], chunks: tuple[int, ...]) -> list[int]:
-    """Rows where blocks end: those of the first lazy array, so that no block is computed twice; else the chunks'."""
+    """Rows where blocks end: those of the first lazy array, so that no block is computed twice.
+
+    Where its blocks are smaller than chunks, those of the chunks: a chunk that is written piece by piece is
+    decompressed and compressed again each time.
+    """
     n_rows = int(sources[0].shape[0])
     for array in sources:
-        if hasattr(array, "chunks") and hasattr(array, "dask"):
+        if hasattr(array, "dask") and max(array.chunks[0]) > chunks[0]:
             return [0, *np.cumsum(array.chunks[0]).tolist()]
     return [*range(0, n_rows, chunks[0]), n_rows]
 

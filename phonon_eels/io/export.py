@@ -110,5 +110,6 @@ def spectrum_chunks(shape: tuple[int, ...], dtype: Any, chunk_bytes: float) -> t
     """
     spectrum = shape[-1] * np.dtype(dtype).itemsize
     columns = int(min(max(chunk_bytes // spectrum, 1), shape[-2]))
+    columns = -(-shape[-2] // -(-shape[-2] // columns))  # pieces of one size, no sliver at the end
     rows = int(min(max(chunk_bytes // (spectrum * shape[-2]), 1), shape[-3]))
     return (*[1] * (len(shape) - 3), rows, columns, shape[-1])
