@@ -87,30 +87,45 @@ def make_response(values: np.ndarray, centre_channel: float, n_channels: int) ->
 
 @kernel
 def convolve_one(values: np.ndarray, response: np.ndarray, anchor: int, out: np.ndarray) -> int:
-    """Write the convolution with the response, nothing outside the axis, into `out`; return 0."""
+    """Write the convolution with the response, nothing outside the axis, into `out`; return 0.
+
+    Four channels of the response at a time: every load and store of `out` then serves four products.
+    """
     n = values.shape[0]
+    n_response = response.shape[0]
     for i in range(n):
         out[i] = 0.0
-    for k in range(response.shape[0]):
+    n_fours = n_response // 4
+    for four in range(n_fours):
+        k = 4 * four
         shift = k - anchor
-        weight = response[k]
+        first, last = max(0, shift + 3), min(n, n + shift)
+        if first < last:
+            w0, w1, w2, w3 = response[k], response[k + 1], response[k + 2], response[k + 3]
+            # Views that all start at 0: an index that might be negative keeps the compiler from vectorising.
+            v0, v1 = values[first - shift : last - shift], values[first - shift - 1 : last - shift - 1]
+            v2, v3 = values[first - shift - 2 : last - shift - 2], values[first - shift - 3 : last - shift - 3]
+            part = out[first:last]
+            for i in range(part.shape[0]):
+                part[i] += w0 * v0[i] + w1 * v1[i] + w2 * v2[i] + w3 * v3[i]
+        else:
+            first = last = max(0, min(n, last))
+        for m in range(4):  # the few channels that not all four reach
+            for i in range(max(0, shift + m), min(first, n + shift + m)):
+                out[i] += response[k + m] * values[i - shift - m]
+            for i in range(max(last, shift + m, 0), min(n, n + shift + m)):
+                out[i] += response[k + m] * values[i - shift - m]
+    for k in range(4 * n_fours, n_response):
+        shift = k - anchor
         for i in range(max(0, shift), min(n, n + shift)):
-            out[i] += weight * values[i - shift]
+            out[i] += response[k] * values[i - shift]
     return 0
 
 
 @kernel
 def correlate_one(values: np.ndarray, response: np.ndarray, anchor: int, out: np.ndarray) -> int:
     """Write the transpose of `convolve_one` (the response flipped) applied to `values` into `out`; return 0."""
-    n = values.shape[0]
-    for i in range(n):
-        out[i] = 0.0
-    for k in range(response.shape[0]):
-        shift = k - anchor
-        weight = response[k]
-        for i in range(max(0, -shift), min(n, n - shift)):
-            out[i] += weight * values[i + shift]
-    return 0
+    return convolve_one(values, response[::-1], response.shape[0] - 1 - anchor, out)
 
 
 @kernel

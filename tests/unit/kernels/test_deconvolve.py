@@ -74,6 +74,21 @@ def test_convolution_and_its_transpose_agree_with_scipy() -> None:
     assert out == pytest.approx(correlate1d(values, response, mode="constant"))
 
 
+@pytest.mark.parametrize("n", [1, 3, 5, 17, 50])
+@pytest.mark.parametrize("n_response", [1, 2, 4, 5, 9, 40, 101])
+def test_convolution_is_the_matrix_whatever_the_lengths(n: int, n_response: int) -> None:
+    rng = np.random.default_rng(n)
+    values, response, out = rng.random(n), rng.random(n_response), np.empty(n)
+    for anchor in sorted({0, n_response // 2, n_response - 1}):
+        offset = np.arange(n)[:, None] - np.arange(n)[None, :] + anchor
+        inside = (offset >= 0) & (offset < n_response)
+        matrix = np.where(inside, response[np.clip(offset, 0, n_response - 1)], 0.0)
+        convolve_one(values, response, anchor, out)
+        assert out == pytest.approx(matrix @ values, abs=1e-12)
+        correlate_one(values, response, anchor, out)
+        assert out == pytest.approx(matrix.T @ values, abs=1e-12)
+
+
 @pytest.mark.parametrize("half", [3, 60, 400])
 def test_response_shorter_and_longer_than_the_spectrum(half: int) -> None:
     response = make_response(zero_loss(half), half, N)
