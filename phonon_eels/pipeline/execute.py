@@ -130,7 +130,14 @@ def run_step(
     folder = Path(folder)
     check_dataset_name(folder.name)
     surroundings = _surroundings(settings, backend, progress, force)
-    upstream(step, surroundings.settings.route)  # refuses a step of the other route before anything is touched
+    # Before the folder is made: a misspelt name or path must not leave one behind.
+    if upstream(step, surroundings.settings.route) and not folder.is_dir():
+        raise InputFileError(
+            f"{folder}: is no folder of a dataset; run `phonon-eels ingest FILE --dataset-folder {folder}` first, "
+            f"or every step with `phonon-eels run`"
+        )
+    if step == "ingest":
+        _describe(folder, input_path, haadf)
     with lock_step(folder, step):
         outcome = _run_step(folder, step, surroundings, input_path, haadf)
         if step == "report":
@@ -180,8 +187,7 @@ def run(
     input_path = Path(input_path)
     folder = dataset_folder(output, dataset or input_path.stem)
     surroundings = _surroundings(settings, backend, progress, force)
-    # Before the folder is made: a misspelt path must not leave one behind.
-    describe_source({"spectra": input_path, "haadf": _path(haadf)}, recorded_source(folder))
+    _describe(folder, input_path, haadf)  # before the folder is made: a misspelt path must not leave one behind
     outcomes = []
     with lock_dataset(folder):
         for entry in steps_of_route(surroundings.settings.route):
@@ -252,6 +258,19 @@ def _tell(step: str, result: StepResult) -> None:
 
 
 def _source(folder: Path, input_path: str | Path | None, haadf: str | Path | None, force: bool) -> dict[str, Any]:
+    """Describe the input files, and refuse another file in place of the one whose results are here."""
+    source = _describe(folder, input_path, haadf)
+    old, new = (recorded_source(folder) or {}).get("spectra"), source["spectra"]
+    finished = (folder / "ingest" / "summary.json").is_file()
+    if old and finished and not force and old["path"] != new["path"] and old["sha256"] != new["sha256"]:
+        raise OutputError(
+            f"{folder}: holds the results of another file, {old['path']}; give this one a name of its own with "
+            f"--dataset, or replace those results with --force"
+        )
+    return source
+
+
+def _describe(folder: Path, input_path: str | Path | None, haadf: str | Path | None) -> dict[str, Any]:
     """Describe the input files of `ingest`; a truth file beside the spectra is one of them."""
     known = recorded_source(folder) or {}
     if input_path is None:
@@ -260,16 +279,9 @@ def _source(folder: Path, input_path: str | Path | None, haadf: str | Path | Non
         input_path, haadf = known["spectra"]["path"], haadf or known.get("haadf", {}).get("path")
     input_path = Path(input_path)
     truth = input_path.with_name(f"{input_path.stem}.truth.json")
-    files = {"spectra": input_path, "haadf": _path(haadf), "truth": truth if truth.is_file() else None}
-    source = describe_source(files, known)
-    old, new = known.get("spectra"), source["spectra"]
-    finished = (folder / "ingest" / "summary.json").is_file()
-    if old and finished and not force and old["path"] != new["path"] and old["sha256"] != new["sha256"]:
-        raise OutputError(
-            f"{folder}: holds the results of another file, {old['path']}; give this one a name of its own with "
-            f"--dataset, or replace those results with --force"
-        )
-    return source
+    haadf = None if haadf is None else Path(haadf)
+    files = {"spectra": input_path, "haadf": haadf, "truth": truth if truth.is_file() else None}
+    return describe_source(files, known)
 
 
 def _keep_source(temporary: Path, source: Mapping[str, Any]) -> None:
@@ -322,7 +334,3 @@ def _context(
         truth=json.loads(truth.read_text("utf-8")) if step == "report" and truth.is_file() else None,
         folder=temporary,
     )
-
-
-def _path(value: str | Path | None) -> Path | None:
-    return None if value is None else Path(value)

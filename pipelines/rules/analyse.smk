@@ -95,6 +95,12 @@ rule report:
         summary=f"{RESULTS}/{{dataset}}/report/summary.json",
         overview=f"{RESULTS}/{{dataset}}/summary.json",
         html=report(f"{RESULTS}/{{dataset}}/report/report.html", caption="../report/report.rst", category="{dataset}"),
+        figures=report(
+            directory(f"{RESULTS}/{{dataset}}/report/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figure.rst",
+            category="{dataset}",
+        ),
     params:
         settings=WORKFLOW.parameters("report"),
         folder=WORKFLOW.folder,

@@ -119,7 +119,10 @@ class TestExitCodes:
             (["run", "scan.hspy", "--output", "/proc/results"], "cannot write /proc/results/scan"),
             (["run", "scan.hspy", "--device", "cuda"], "--device cpu"),
             (["run", "scan.hspy", "--set", "material=unobtainium"], "is not shipped; use one of bi2212"),
-            (["fit_peaks", "--dataset-folder", "results/scan"], "phonon-eels calibrate --dataset-folder results/scan"),
+            (
+                ["fit_peaks", "--dataset-folder", "results/scan"],
+                "phonon-eels ingest FILE --dataset-folder results/scan",
+            ),
             (["simulate"], "give either the FILE to write, or --sample DIR"),
         ],
     )

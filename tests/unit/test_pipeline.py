@@ -280,13 +280,20 @@ class TestRunStep:
         assert array_digest(folder) == whole
         assert unfinished_step(folder, Settings()) is None
 
-    def test_a_step_too_early_names_the_command(self, tmp_path: Path, fake_steps: FakeSteps) -> None:
+    def test_a_step_too_early_names_the_command(self, scan: Path, tmp_path: Path, fake_steps: FakeSteps) -> None:
+        with pytest.raises(InputFileError, match=r"scan: is no folder of a dataset; run `phonon-eels ingest FILE"):
+            run_step(tmp_path / "scan", "fit_peaks", backend=BACKEND)
+        assert not (tmp_path / "scan").exists()
+        run_step(tmp_path / "scan", "ingest", input_path=scan, backend=BACKEND)
         with pytest.raises(InputFileError, match=r"no finished result of calibrate.*phonon-eels calibrate"):
             run_step(tmp_path / "scan", "fit_peaks", backend=BACKEND)
 
     def test_ingest_needs_a_file_once(self, scan: Path, tmp_path: Path, fake_steps: FakeSteps) -> None:
         with pytest.raises(InputFileError, match="ingest needs the file"):
             run_step(tmp_path / "x", "ingest", backend=BACKEND)
+        with pytest.raises(InputFileError, match=r"gone\.hspy: the spectra file cannot be read"):
+            run_step(tmp_path / "x", "ingest", input_path=tmp_path / "gone.hspy", backend=BACKEND)
+        assert not (tmp_path / "x").exists()
         run_step(tmp_path / "x", "ingest", input_path=scan, backend=BACKEND)
         assert run_step(tmp_path / "x", "ingest", backend=BACKEND).up_to_date
 

@@ -32,7 +32,12 @@ while [ $# -gt 0 ]; do
   shift
 done
 mkdir -p "$folder/$step"
-[ "$step" = report ] && echo "<html>$folder</html>" > "$folder/report/report.html" && echo '{}' > "$folder/summary.json"
+if [ "$step" = report ]; then
+  mkdir -p "$folder/report/figures"
+  echo "a picture" > "$folder/report/figures/maps.png"
+  echo "<html>$folder</html>" > "$folder/report/report.html"
+  echo '{}' > "$folder/summary.json"
+fi
 echo '{}' > "$folder/$step/summary.json"
 """
 
@@ -140,7 +145,9 @@ def test_report_is_one_file(finished: Batch) -> None:
     finished.configure()
     done = finished.snakemake("--report", "report.html")
     assert done.returncode == 0, done.stderr
-    assert "report.html" in (finished.folder / "report.html").read_text(encoding="utf-8")
+    text = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert "report.html" in text
+    assert "maps.png" in text
 
 
 def test_a_failed_dataset_does_not_stop_the_others_and_is_named(tmp_path: Path, repository: Path) -> None:
