@@ -1,0 +1,270 @@
+"""Measure the drift of every frame and add the frames with whole-position and whole-channel shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from phonon_eels.config.settings import RegisterFrames
+from phonon_eels.errors import DataError
+from phonon_eels.lattice.registration import Drift, common_area, estimate_drift
+from phonon_eels.spectrum_image import SpectrumImage, StepResult
+from phonon_eels.steps.frame_sum import FrameEnergies, channel_shifts, measure_energies, over_area, sum_frames
+from phonon_eels.steps.maps import count_status, quantity
+from phonon_eels.steps.spec import StepContext, StepSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+Selection = Literal["all", "odd", "even", "first", "last"] | Sequence[int]
+
+ROUNDING_RMS = 12**-0.5
+"""Blur of whole-number shifts, root mean square, in positions or channels."""
+
+OUTLIER_SIGMA = 5.0  # robust standard deviations beyond which a frame is left out
+COUNTS_FLOOR, CORRELATION_FLOOR = 0.03, 0.02  # smallest deviation that counts as one, of few and equal frames
+STATUS_MEANINGS = ("aligned", "energy_from_frame")
+
+
+def register_frames(
+    image: SpectrumImage, settings: RegisterFrames, context: StepContext, frames: Selection = "all"
+) -> StepResult:
+    """Measure scan and energy drift of each frame and add the frames (fast path).
+
+    Counts are only moved by whole positions and channels, so that they stay what the detector counted. The offsets of
+    every frame and position remain in the maps and the table `drift` for fits that shift the model instead.
+
+    Parameters
+    ----------
+    image
+        With `frames` (frames, rows, columns, channels) and `haadf_frames` (frames, rows, columns).
+    settings
+        See `RegisterFrames`.
+    frames
+        Which frames to add: all, every second ("odd": the first, third, …), half of them, or their numbers. Offsets and
+        the common area are those of all frames, so that halves can be compared position by position.
+
+    Returns
+    -------
+    StepResult
+        The sum over the common area and the channels that every frame has; noise model and energy axis to match.
+
+    Raises
+    ------
+    DataError
+        If no frame, position or channel is left.
+    """
+    if image.frames is None or image.frames.shape[0] < 2:
+        return StepResult(skipped="one frame: nothing to register")
+    if not settings.enabled:
+        return StepResult(skipped="register_frames is off: the frames stay added as they are")
+    n_frames = int(image.frames.shape[0])
+    energies = measure_energies(image, context)
+    drift = _measure_drift(image, settings)
+    reasons = _rejections(drift, energies.counts, image.haadf_frames is not None)
+    wanted = _selected(frames, n_frames)
+    good = np.array([not reason for reason in reasons])
+    used = good & wanted
+    if not used.any():
+        why = "; ".join(sorted({reason for reason in reasons if reason})) or "none selected"
+        raise DataError(f"no frame is left of {n_frames}: {why}; look at the table drift, or select other frames")
+    whole = np.floor(drift.shifts + 0.5).astype(int)
+    area = common_area(whole[good], *image.shape[:2])
+    if area[1] - area[0] < 1 or area[3] - area[2] < 1:
+        raise DataError(
+            f"the frames drift by {np.ptp(whole[good], axis=0).tolist()} positions (rows, columns) on a scan of "
+            f"{list(image.shape[:2])}: nothing is common to all; set register_frames.enabled=false or leave frames out"
+        )
+    reference, shift, first, last = channel_shifts(energies, whole, area, good, image, settings.align_energy)
+    result = sum_frames(image, whole, shift, area, (first, last), used, context)
+    table = _drift_table(image, drift, energies, reasons, used)
+    maps = _offset_maps(result, energies, shift, whole, area, reference, settings)
+    return StepResult(
+        image=result,
+        maps=maps,
+        tables={"drift": table},
+        summary=_summary(image, drift, used, reasons, maps, (first, last)),
+        messages=_messages(image, drift, reasons, maps, (first, last)),
+    )
+
+
+def _selected(frames: Selection, n: int) -> np.ndarray:
+    numbers = np.arange(n)
+    named = {
+        "all": numbers >= 0,
+        "odd": numbers % 2 == 0,  # counted from one
+        "even": numbers % 2 == 1,
+        "first": numbers < n // 2,
+        "last": numbers >= n - n // 2,
+    }
+    if isinstance(frames, str):
+        if frames not in named:
+            raise DataError(f"frames = {frames!r}: give one of {', '.join(named)}, or frame numbers from 0 to {n - 1}")
+        return np.asarray(named[frames])
+    if any(not 0 <= number < n for number in frames):
+        raise DataError(f"frames = {list(frames)}: frame numbers run from 0 to {n - 1}")
+    return np.asarray(np.isin(numbers, list(frames)))
+
+
+def _measure_drift(image: SpectrumImage, settings: RegisterFrames) -> Drift:
+    n = int(image.frames.shape[0])  # type: ignore[union-attr]
+    if image.haadf_frames is None or min(image.shape[:2]) < 8:
+        return Drift(np.zeros((n, 2)), np.full((n, 2), np.nan), np.full(n, np.nan), np.zeros(n, bool), np.empty((0, 2)))
+    return estimate_drift(
+        np.asarray(image.haadf_frames), settings.upsample_factor, settings.max_step_fraction, image.scan[0].step_nm
+    )
+
+
+def _rejections(drift: Drift, counts: np.ndarray, has_haadf: bool) -> list[str]:
+    """Reason why a frame is left out, or an empty string."""
+
+    def deviation(values: np.ndarray, floor: float) -> np.ndarray:
+        middle = np.median(values)
+        return np.asarray((values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), floor))
+
+    reasons = [""] * counts.size
+    off = np.abs(deviation(counts, COUNTS_FLOOR * abs(float(np.median(counts))) + 1e-12)) > OUTLIER_SIGMA
+    for f in np.flatnonzero(off):
+        reasons[f] = f"counts {counts[f] / max(float(np.median(counts)), 1e-12):.2f} of the median frame's"
+    if has_haadf and np.all(np.isfinite(drift.correlation)):
+        for f in np.flatnonzero(deviation(drift.correlation, CORRELATION_FLOOR) < -OUTLIER_SIGMA):
+            low = f"correlation {drift.correlation[f]:.2f}, median {np.median(drift.correlation):.2f}"
+            reasons[f] = reasons[f] or low
+    return reasons
+
+
+def _drift_table(
+    image: SpectrumImage, drift: Drift, energies: FrameEnergies, reasons: list[str], used: np.ndarray
+) -> pd.DataFrame:
+    import pandas as pd
+
+    row, column = image.scan
+    mean = energies.channel.mean(axis=(1, 2))
+    dispersion = image.energy.dispersion_mev
+    return pd.DataFrame(
+        {
+            "frame": np.arange(used.size),
+            "row_shift_nm": drift.shifts[:, 0] * row.step_nm,
+            "row_shift_nm_std": drift.std[:, 0] * row.step_nm,
+            "column_shift_nm": drift.shifts[:, 1] * column.step_nm,
+            "column_shift_nm_std": drift.std[:, 1] * column.step_nm,
+            "energy_shift_mev": (mean - mean[0]) * dispersion,
+            "energy_shift_mev_std": energies.channel.std(axis=(1, 2)) * dispersion,
+            "counts_e": energies.counts,
+            "correlation": drift.correlation,
+            "jump_corrected": drift.jump_corrected,
+            "used": used,
+            "reason": reasons,
+        }
+    )
+
+
+def _offset_maps(
+    result: SpectrumImage,
+    energies: FrameEnergies,
+    shift: np.ndarray,
+    whole: np.ndarray,
+    area: tuple[int, int, int, int],
+    reference: float,
+    settings: RegisterFrames,
+) -> xr.Dataset:
+    """Offsets of every frame at the positions of the sum; NaN in a frame that does not cover them."""
+    import xarray as xr
+
+    size = result.shape[:2]
+
+    def placed(values: np.ndarray) -> np.ndarray:
+        maps = np.full((len(whole), *size), np.nan)
+        for f in range(len(whole)):
+            low, left = area[0] + whole[f, 0], area[2] + whole[f, 1]
+            if low >= 0 and left >= 0:
+                own = over_area(values[f], whole[f], area)
+                if own.shape == size:
+                    maps[f] = own
+        return maps
+
+    offset, std = placed(energies.channel) - reference, placed(energies.std)
+    replaced = placed(energies.replaced.astype(float)) > 0
+    status = (replaced.any(axis=0) & settings.align_energy).astype(np.int16)
+    flags = {"units": "1", "flag_values": np.arange(2, dtype=np.int16), "flag_meanings": " ".join(STATUS_MEANINGS)}
+    cube, flat, unit = ("frame", "row", "column"), ("row", "column"), {"units": "channel"}
+    remaining = np.where(np.isfinite(offset), offset - shift, np.nan)
+    return xr.Dataset(
+        {
+            "energy_offset_channel": (cube, offset.astype(np.float32), unit),
+            "energy_offset_channel_std": (cube, std.astype(np.float32), unit),
+            "energy_shift_channel": (cube, shift.astype(np.int32), unit),
+            "energy_blur_channel": (flat, np.sqrt(np.nanmean(remaining**2, axis=0)), unit),
+            "status": (flat, status, flags),
+        },
+        {
+            "frame": ("frame", np.arange(len(whole)), {"units": "1"}),
+            "row": ("row", result.scan[0].positions_nm, {"units": "nm"}),
+            "column": ("column", result.scan[1].positions_nm, {"units": "nm"}),
+        },
+    )
+
+
+def _summary(
+    image: SpectrumImage,
+    drift: Drift,
+    used: np.ndarray,
+    reasons: list[str],
+    maps: xr.Dataset,
+    channels: tuple[int, int],
+) -> dict[str, Any]:
+    row, column = image.scan
+    ranges = {}
+    for k, axis in enumerate((row, column)):
+        std = drift.std[used, k]
+        measured = bool(np.isfinite(std).any())
+        typical = float(np.nanmedian(std)) * axis.step_nm if measured else float("nan")
+        extent = float(np.ptp(drift.shifts[used, k])) * axis.step_nm
+        ranges[f"{axis.name}_drift_nm"] = quantity(extent, typical, "nm", "ok" if measured else "not measured")
+    return {
+        "n_frames": int(used.size),
+        "n_frames_used": int(used.sum()),
+        "rejected": {str(f): reason for f, reason in enumerate(reasons) if reason},
+        "jumps_corrected": int(drift.jump_corrected.sum()),
+        "lattice_periods_nm": [[p[0] * row.step_nm, p[1] * column.step_nm] for p in drift.periods.tolist()],
+        **ranges,
+        "position_blur_rms_nm": ROUNDING_RMS * row.step_nm,
+        "energy_blur_rms_channel": ROUNDING_RMS,
+        "measured_energy_blur_rms_channel": float(np.sqrt(np.nanmean(maps["energy_blur_channel"].values ** 2))),
+        "channels_cut": image.energy.n_channels - (channels[1] - channels[0]),
+        "status_counts": count_status(maps["status"].values, STATUS_MEANINGS),
+    }
+
+
+def _messages(
+    image: SpectrumImage, drift: Drift, reasons: list[str], maps: xr.Dataset, channels: tuple[int, int]
+) -> tuple[str, ...]:
+    messages = [
+        f"whole-number shifts blur the sum by {ROUNDING_RMS:.2f} positions "
+        f"({ROUNDING_RMS * image.scan[0].step_nm:.3g} nm) and {ROUNDING_RMS:.2f} channels rms; the offsets are kept"
+    ]
+    if image.haadf_frames is None:
+        messages.append("no HAADF image of each frame: the scan drift was not measured, the frames were added in place")
+    messages += [f"frame {f} was left out: {reason}" for f, reason in enumerate(reasons) if reason]
+    if drift.jump_corrected.any():
+        frames = ", ".join(str(f) for f in np.flatnonzero(drift.jump_corrected))
+        messages.append(f"the best match was a wrong lattice period and was corrected in frames {frames}")
+    typical = float(np.nanmedian(maps["energy_offset_channel_std"].values))
+    if typical > 0.5:
+        messages.append(f"the zero-loss peak of one frame is known to {typical:.1f} channels only; that blurs the sum")
+    lost = image.energy.n_channels - (channels[1] - channels[0])
+    if lost > 0.2 * image.energy.n_channels:
+        messages.append(f"{lost} of {image.energy.n_channels} channels were cut because not every frame has them")
+    return tuple(messages)
+
+
+REGISTER_FRAMES = StepSpec(
+    name="register_frames",
+    run=register_frames,
+    makes={"energy_offset_channel": "channel", "energy_shift_channel": "channel", "energy_blur_channel": "channel"},
+    bytes_per_channel=32.0,
+    reference="doi:10.1364/OL.33.000156; doi:10.1109/TIP.2011.2181402",
+)

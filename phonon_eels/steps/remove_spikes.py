@@ -1,0 +1,366 @@
+"""Find cosmic rays, hot, dead and saturated channels; repair them with what was expected, without invented noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phonon_eels.backends.outliers import clean_rows, find_in_rows, residual_sigmas
+from phonon_eels.config.settings import RemoveSpikes
+from phonon_eels.kernels.outliers import DEAD, GOOD, GROWN, HOT, SATURATED, SPIKE
+from phonon_eels.spectrum_image import SpectrumImage, StepResult
+from phonon_eels.steps.maps import count_status, scan_dataset
+from phonon_eels.steps.mean_peak import peak_width_channels
+from phonon_eels.steps.spec import StepContext, StepSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUS_MEANINGS = ("clean", "repaired", "saturated", "no_data")
+LOWEST_LEVEL = 4.8  # standard deviations; keeps false alarms of both tests together below 1e-5 per channel
+POWER = 0.6  # of the threshold: a spike as large as the threshold then fails to be found once in a hundred times
+SPARED_FWHM = 1.5  # half width of the spared zero-loss peak, in its FWHM
+MIN_GROUPS = 16  # means whose median tells the mean spectrum without its spikes
+HOT_EXCESS = 0.05  # a channel off by less than 5 % in the mean is the gain reference's business
+LISTED = 1000  # spikes in the table, the largest
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What the scan as a whole says before single spectra are judged."""
+
+    half: int
+    zero_loss_half: float
+    noise_scale: float
+    hot: np.ndarray  # channels
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Flagged channels of the scan as lists, in order of rows, columns, channels."""
+
+    row: np.ndarray
+    column: np.ndarray
+    channel: np.ndarray
+    flag: np.ndarray
+    counts: np.ndarray
+    expected: np.ndarray
+
+    def per_position(self, shape: tuple[int, ...], flag: int) -> np.ndarray:
+        chosen = self.flag == flag
+        result = np.zeros(shape[:2], dtype=np.int32)
+        np.add.at(result, (self.row[chosen], self.column[chosen]), 1)
+        return result
+
+
+def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepContext) -> StepResult:
+    """Find and repair channels that hold what no electron of the spectrum has put there.
+
+    A channel is a spike (or dead) if it leaves both expectations: that of its own neighbouring channels and that of
+    the neighbouring positions along the row. `threshold_sigma` is the size of a spike that is found 99 times in 100:
+    both tests decide at 0.6 of it (never below 4.8), where false alarms are rarer than 1e-5 per channel.
+
+    Parameters
+    ----------
+    image
+        Raw counts, (rows, columns, channels).
+    settings
+        See `RemoveSpikes`.
+
+    Returns
+    -------
+    StepResult
+        Repaired counts with `bad` True at every channel that is no measurement (image None if there is none),
+        numbers per position, hot channels and the largest spikes as tables.
+
+    Raises
+    ------
+    DataError
+        If `protect_mev` leaves the energy axis.
+    """
+    if not settings.enabled:
+        return StepResult(skipped="remove_spikes is off")
+    protected = np.zeros(image.energy.n_channels, dtype=bool)
+    if settings.protect_mev is not None:
+        protected[image.energy.window(*settings.protect_mev, name="remove_spikes.protect_mev")] = True
+    # The rows give the neighbours: a scan of one or two columns is looked at from the side.
+    turned = image.shape[1] < 3 <= image.shape[0]
+    counts, bad = (_turned(image.counts), _turned(image.bad)) if turned else (image.counts, image.bad)
+    survey = _survey(counts, image, protected, settings, context)
+    found = _find(counts, bad, image, protected, survey, settings, context)
+    if turned:
+        found = _Found(found.column, found.row, found.channel, found.flag, found.counts, found.expected)
+    maps, status = _maps(image, found)
+    result = None
+    if found.flag.size:
+        result = image.with_(counts=_repaired(image, found, context), bad=_marked(image, found, context))
+    summary = _summary(image, found, survey, settings)
+    summary["status_counts"] = count_status(status, STATUS_MEANINGS)
+    tables = {"hot_channels": survey.table, "spikes": _largest(image, found)}
+    return StepResult(image=result, maps=maps, tables=tables, summary=summary, messages=_messages(image, found, survey))
+
+
+def detection_level(threshold_sigma: float) -> float:
+    """Return the significance at which both tests decide, for spikes of `threshold_sigma` to be found nearly always."""
+    return min(threshold_sigma, max(POWER * threshold_sigma, LOWEST_LEVEL))
+
+
+def _turned(array: Any) -> Any:
+    return None if array is None else array.transpose(1, 0, 2)
+
+
+def _electrons(image: SpectrumImage) -> tuple[float, float]:
+    """Gain and dark level; images with a variance are in electrons already."""
+    return (1.0, 0.0) if image.variance is not None else (image.noise.gain, image.noise.dark_level)
+
+
+def _survey(
+    counts: Any, image: SpectrumImage, protected: np.ndarray, settings: RemoveSpikes, context: StepContext
+) -> _Survey:
+    """Look at mean spectra: width of the zero-loss peak, true size of the noise, hot channels."""
+    gain, dark = _electrons(image)
+    n_rows, n_columns, _ = counts.shape
+    groups = min(max(-(-MIN_GROUPS // n_rows), 1), n_columns)
+    edges = np.linspace(0, n_columns, groups + 1).astype(int)
+
+    def sums(first: int, block: np.ndarray) -> list[np.ndarray]:
+        z = (np.asarray(block, dtype=np.float64) - dark) / gain
+        return [np.stack([row[a:b].mean(axis=0) for a, b in pairwise(edges)]) for row in z]
+
+    means = np.array([row for rows in context.backend.map_rows(sums, [counts]) for row in rows])
+    rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, 8)).astype(int))
+    width = float(np.median([peak_width_channels(means[row].mean(axis=0)) for row in rows]))
+    half = int(np.clip(round(width / 2.0), 4, 8))
+    spared = SPARED_FWHM * width
+    mean = np.median(means.reshape(-1, counts.shape[2]), axis=0)
+    away = ~protected & (np.abs(np.arange(mean.size) - np.argmax(mean)) > spared + 1.0)
+    scale = _noise_scale(counts, rows, image, away)
+    n_positions = n_rows * n_columns
+    hot, table = np.empty(0, dtype=np.int64), _hot_table(image, [], [])
+    if means.shape[0] * groups >= MIN_GROUPS // 2:
+        hot, table = _hot_channels(mean, n_positions, image, half, away, scale, settings.threshold_sigma)
+    return _Survey(half, spared, scale, hot, table)
+
+
+def _noise_scale(counts: Any, rows: np.ndarray, image: SpectrumImage, away: np.ndarray) -> float:
+    """True noise over the model's, from third differences of channels, which see no peak, in a few rows."""
+    gain, dark = _electrons(image)
+    read, model = image.noise.read_noise_e, float(image.noise.noise_correlation**-0.5)
+    inside: list[np.ndarray] = []
+    for row in rows:
+        z = (np.asarray(counts[row], dtype=np.float64) - dark) / gain
+        third = z[:, :-3] - 3.0 * z[:, 1:-2] + 3.0 * z[:, 2:-1] - z[:, 3:]
+        variance = 0.25 * (z[:, :-3] + z[:, 1:-2] + z[:, 2:-1] + z[:, 3:]) + read**2
+        # Fewer electrons make quantiles of whole numbers, which say nothing of the noise.
+        used = (variance > 10.0) & away[1:-2] & np.isfinite(third)
+        inside.append(third[used] / np.sqrt(20.0 * variance[used]))
+    values = np.concatenate(inside)
+    if values.size < 200:
+        return model
+    low, high = np.quantile(values, (0.15866, 0.84134))
+    seen = float(np.clip(0.5 * (high - low), 0.02, 50.0))
+    if image.noise.source.get("gain", "assumed") == "assumed":
+        return seen
+    return seen if seen > 1.3 * model else model
+
+
+def _hot_channels(
+    mean: np.ndarray,
+    n_positions: int,
+    image: SpectrumImage,
+    half: int,
+    away: np.ndarray,
+    scale: float,
+    threshold: float,
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Channels whose mean over the scan leaves that of their neighbours, the most outstanding first."""
+    total = mean[None] * n_positions
+    read = image.noise.read_noise_e**2 * n_positions
+    hot: list[int] = []
+    expectations: list[float] = []
+    for _ in range(mean.size // 20 + 1):
+        sigmas, scatter, expected = np.empty_like(total), np.empty_like(total), np.empty_like(total)
+        residual_sigmas(np.ascontiguousarray(total), half, read, sigmas, scatter, expected)
+        # A median is 1.25 times as noisy as a mean.
+        z = np.where(away, sigmas[0] / np.sqrt(scatter[0]) / 1.25 / max(scale, 1.0), 0.0)
+        spread = 1.4826 * float(np.median(np.abs(z[away]))) if away.any() else 1.0
+        # Rare electrons: an expectation near zero makes any ratio large.
+        large = np.abs(total[0] - expected[0]) > HOT_EXCESS * np.maximum(expected[0], 10.0 * np.sqrt(n_positions))
+        z[~large] = 0.0
+        worst = int(np.argmax(np.abs(z)))
+        if not abs(z[worst]) > threshold * max(spread, 1.0):
+            break
+        hot.append(worst)
+        expectations.append(float(expected[0, worst]) / n_positions)
+        total[0, worst] = expected[0, worst]
+    order = np.argsort(hot, kind="stable")
+    found = [(hot[i], float(mean[hot[i]]), expectations[i]) for i in order]
+    return np.array([item[0] for item in found], dtype=np.int64), _hot_table(image, [f[1] for f in found], found)
+
+
+def _hot_table(image: SpectrumImage, means: list[float], found: list[tuple[int, float, float]]) -> pd.DataFrame:
+    import pandas as pd
+
+    channels = np.array([item[0] for item in found], dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "channel": channels,
+            "energy_loss_mev": image.energy.offset_mev + image.energy.dispersion_mev * channels,
+            "mean_e": np.array(means, dtype=float),
+            "expected_e": np.array([item[2] for item in found], dtype=float),
+        }
+    )
+
+
+def _find(
+    counts: Any,
+    bad: Any,
+    image: SpectrumImage,
+    protected: np.ndarray,
+    survey: _Survey,
+    settings: RemoveSpikes,
+    context: StepContext,
+) -> _Found:
+    """Judge every spectrum and keep what is flagged: spikes are rare, so the lists are short."""
+    gain, dark = _electrons(image)
+    read = image.noise.read_noise_e**2
+    level = detection_level(settings.threshold_sigma)
+    per_readout = context.acquisition_settings.get("saturation_counts")
+    saturation = np.inf if per_readout is None else float(per_readout) * max(image.acquisition.n_frames, 1)
+    per_channel = np.where(protected, GROWN, GOOD).astype(np.uint8)
+    per_channel[survey.hot] = np.where(protected[survey.hot], GROWN, HOT)
+    hot_only = np.where(per_channel == HOT, HOT, GOOD).astype(np.uint8)
+
+    def judge(first: int, block: np.ndarray, known: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        y = np.asarray(block, dtype=np.float64)
+        z = np.ascontiguousarray((y - dark) / gain)
+        state = np.broadcast_to(per_channel, z.shape).copy()
+        state[y >= saturation] = SATURATED
+        if known is not None:
+            state[np.asarray(known) & (state != SATURATED)] = GROWN
+        cleaned, flags, expected = np.empty_like(z), np.zeros(z.shape, np.uint8), np.zeros_like(z)
+        clean_rows(z, hot_only, read, 4.0 * survey.noise_scale, cleaned)
+        find_in_rows(
+            z, cleaned, state, read, survey.noise_scale, level, survey.half, survey.zero_loss_half,
+            settings.grow_channels, flags, expected,
+        )  # fmt: skip
+        place = np.nonzero(flags)
+        repaired = np.where(flags[place] == SATURATED, y[place], dark + gain * expected[place])
+        return place[0] + first, place[1], place[2], flags[place], y[place], repaired
+
+    parts = context.backend.map_rows(judge, [counts, bad], progress=context.progress)
+    joined = [np.concatenate([part[k] for part in parts]) for k in range(6)]
+    return _Found(*joined)
+
+
+def _repaired(image: SpectrumImage, found: _Found, context: StepContext) -> Any:
+    dtype = np.result_type(image.counts.dtype, np.float32)
+
+    def block(counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        result = np.array(counts, dtype=dtype)
+        inside, here = _of_rows(found, rows)
+        result[here] = found.expected[inside]
+        return result
+
+    return context.backend.map_cube(block, [image.counts, _row_numbers(image)], dtype=dtype)
+
+
+def _marked(image: SpectrumImage, found: _Found, context: StepContext) -> Any:
+    shape = image.shape
+
+    def block(counts: np.ndarray, rows: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+        result = np.zeros((rows.shape[0], *shape[1:]), dtype=bool) if known is None else np.array(known, dtype=bool)
+        result[_of_rows(found, rows)[1]] = True
+        return result
+
+    return context.backend.map_cube(block, [image.counts, _row_numbers(image), image.bad], dtype=bool)
+
+
+def _row_numbers(image: SpectrumImage) -> np.ndarray:
+    return np.arange(image.shape[0]).reshape(-1, 1, 1)
+
+
+def _of_rows(found: _Found, rows: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Which list entries belong to a block of rows, and where in the block."""
+    first, last = (int(rows[0, 0, 0]), int(rows[-1, 0, 0])) if rows.size else (0, -1)
+    inside = np.flatnonzero((found.row >= first) & (found.row <= last))
+    return inside, (found.row[inside] - first, found.column[inside], found.channel[inside])
+
+
+def _maps(image: SpectrumImage, found: _Found) -> tuple[Any, np.ndarray]:
+    numbers = {flag: found.per_position(image.shape, flag) for flag in (SPIKE, DEAD, HOT, SATURATED, GROWN)}
+    repaired = numbers[SPIKE] + numbers[DEAD] + numbers[HOT] + numbers[GROWN]
+    status = np.where(numbers[SATURATED] > 0, 2, np.where(repaired > 0, 1, 0))
+    values = {
+        "spikes": (numbers[SPIKE], "1"),
+        "dead_channels": (numbers[DEAD], "1"),
+        "saturated_channels": (numbers[SATURATED], "1"),
+        "repaired_channels": (repaired, "1"),
+    }
+    return scan_dataset(image, values, status, STATUS_MEANINGS), status
+
+
+def _summary(image: SpectrumImage, found: _Found, survey: _Survey, settings: RemoveSpikes) -> dict[str, Any]:
+    spikes = int(np.count_nonzero(found.flag == SPIKE))
+    return {
+        "spikes": spikes,
+        "spikes_per_channel": spikes / float(np.prod(image.shape)),
+        "dead": int(np.count_nonzero(found.flag == DEAD)),
+        "saturated": int(np.count_nonzero(found.flag == SATURATED)),
+        "masked_channels": int(found.flag.size),
+        "hot_channels": [int(channel) for channel in survey.hot],
+        "detection_level_sigma": detection_level(settings.threshold_sigma),
+        "noise_scale": survey.noise_scale,
+        "spared_half_width_mev": survey.zero_loss_half * image.energy.dispersion_mev,
+    }
+
+
+def _largest(image: SpectrumImage, found: _Found) -> pd.DataFrame:
+    import pandas as pd
+
+    chosen = np.flatnonzero((found.flag == SPIKE) | (found.flag == DEAD))
+    order = np.argsort(-np.abs(found.counts[chosen] - found.expected[chosen]), kind="stable")
+    chosen = np.sort(chosen[order[:LISTED]])
+    return pd.DataFrame(
+        {
+            "row": found.row[chosen],
+            "column": found.column[chosen],
+            "energy_loss_mev": image.energy.offset_mev + image.energy.dispersion_mev * found.channel[chosen],
+            "kind": np.where(found.flag[chosen] == SPIKE, "spike", "dead"),
+            "counts": found.counts[chosen],
+            "expected_counts": found.expected[chosen],
+        }
+    )
+
+
+def _messages(image: SpectrumImage, found: _Found, survey: _Survey) -> tuple[str, ...]:
+    messages = []
+    spikes = int(np.count_nonzero(found.flag == SPIKE))
+    if spikes > 1e-3 * np.prod(image.shape):
+        messages.append(
+            f"{spikes} spikes are more than one channel in a thousand: look at gain and read noise of the noise model, "
+            "or raise remove_spikes.threshold_sigma"
+        )
+    if survey.noise_scale > 1.3 or survey.noise_scale < 0.7:
+        messages.append(
+            f"the noise is {survey.noise_scale:.2f} times what the noise model says; "
+            "spikes were judged by the noise seen"
+        )
+    if survey.hot.size:
+        messages.append(f"hot or dead in every spectrum: channels {', '.join(str(channel) for channel in survey.hot)}")
+    if image.shape[0] < 3 and image.shape[1] < 3:
+        messages.append("too few positions for a comparison with neighbours: spikes were judged by their spectra alone")
+    return tuple(messages)
+
+
+REMOVE_SPIKES = StepSpec(
+    name="remove_spikes",
+    run=remove_spikes,
+    makes={"spikes": "1", "dead_channels": "1", "saturated_channels": "1", "repaired_channels": "1"},
+    bytes_per_channel=40.0,
+    reference="two expectations, significances from the deviance of the shifted Poisson law",
+)

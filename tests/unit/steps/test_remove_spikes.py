@@ -1,0 +1,189 @@
+"""remove_spikes on small cubes with planted spikes."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from phonon_eels.backends.cpu import CpuBackend
+from phonon_eels.config import load_material
+from phonon_eels.config.settings import RemoveSpikes
+from phonon_eels.errors import DataError
+from phonon_eels.spectrum_image import Acquisition, EnergyAxis, NoiseModel, ScanAxis, SpectrumImage
+from phonon_eels.steps.remove_spikes import REMOVE_SPIKES, detection_level, remove_spikes
+from phonon_eels.steps.spec import StepContext
+
+MATERIAL = load_material("bi2212")
+AXIS = EnergyAxis(-50.0, 0.5, 360)
+GIVEN = dict.fromkeys(("gain", "dark_level", "read_noise_e", "noise_correlation"), "given")
+
+
+def context(threads=2, **more):
+    return StepContext(material=MATERIAL, backend=CpuBackend(threads), **more)
+
+
+def mean_spectrum(height=2e4, background=20.0, zero=0.0):
+    energy = AXIS.energies_mev - zero
+    peak = height * (1.0 + (2 ** (1 / 1.8) - 1) * (energy / 4.0) ** 2) ** -1.8
+    return peak + background + 0.004 * height * np.exp(-0.5 * ((energy - 78.0) / 3.8) ** 2)
+
+
+def make(shape=(6, 14), *, gain=1.0, dark=0.0, seed=1, noise=True, **spectrum):
+    rng = np.random.default_rng(seed)
+    wander = rng.normal(0.0, 0.3, shape).cumsum(axis=1)
+    electrons = np.stack([[mean_spectrum(zero=z, **spectrum) for z in row] for row in wander])
+    electrons = rng.poisson(electrons) if noise else electrons
+    model = NoiseModel(gain, dark, 0.0, 1.0, GIVEN)
+    scan = (ScanAxis("row", 0.2, shape[0]), ScanAxis("column", 0.2, shape[1]))
+    return SpectrumImage(electrons * gain + dark, AXIS, scan, model)
+
+
+def test_spikes_are_found_repaired_marked_and_counted():
+    image = make(gain=0.13, dark=7.0)
+    counts = image.counts.copy()
+    places = [(0, 0, 300), (2, 5, 200), (5, 13, 40)]
+    for place in places:
+        counts[place] += 0.13 * 400.0
+    result = remove_spikes(image.with_(counts=counts), RemoveSpikes(grow_channels=1), context())
+    repaired, bad = np.asarray(result.image.counts), np.asarray(result.image.bad)
+    assert result.summary["spikes"] == 3
+    assert {tuple(p) for p in np.argwhere(bad)} == {(r, c, k + d) for r, c, k in places for d in (-1, 0, 1)}
+    np.testing.assert_array_equal(repaired[~bad], counts[~bad])
+    for place in places:
+        truth = 0.13 * mean_spectrum()[place[2]] + 7.0
+        assert abs(repaired[place] - truth) < 0.13 * 3.0 * np.sqrt(mean_spectrum()[place[2]])
+    spikes = result.maps["spikes"]
+    assert spikes.attrs["units"] == "1"
+    assert int(spikes.sum()) == 3
+    assert int(spikes[2, 5]) == 1
+    assert result.maps["status"].values[2, 5] == 1
+    table = result.tables["spikes"]
+    assert table["energy_loss_mev"].tolist() == [AXIS.energies_mev[k] for _, _, k in places]
+    assert set(result.maps.data_vars) == {*REMOVE_SPIKES.makes, "status"}
+
+
+def test_clean_scan_gives_no_image():
+    result = remove_spikes(make(), RemoveSpikes(), context())
+    assert result.image is None
+    assert result.skipped is None
+    assert result.summary["spikes"] == 0
+    assert len(result.tables["spikes"]) == 0
+
+
+def test_off_is_skipped():
+    assert "off" in remove_spikes(make(), RemoveSpikes(enabled=False), context()).skipped
+
+
+def test_blocks_threads_and_dask_do_not_change_the_result():
+    image = make((9, 12), seed=3)
+    rng = np.random.default_rng(5)
+    counts = image.counts.astype(np.uint16)
+    places = tuple(np.array([rng.integers(0, n, 40) for n in counts.shape]))
+    counts[places] += 3000
+    wanted = None
+    for array, threads in (
+        (counts, 1),
+        (da.from_array(counts, chunks=(2, 5, 100)), 3),
+        (da.from_array(counts, chunks=(4, -1, -1)), 9),
+    ):
+        result = remove_spikes(image.with_(counts=array), RemoveSpikes(), context(threads))
+        assert isinstance(result.image.counts, da.Array)
+        found = (np.asarray(result.image.counts), np.asarray(result.image.bad), result.maps["spikes"].values)
+        assert found[0].dtype == np.float32
+        if wanted is None:
+            wanted = found
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_dead_and_hot_channels_are_told_apart():
+    image = make(background=400.0)
+    counts = image.counts.copy()
+    counts[:, :, 250] += 60.0  # 3 σ each: seen only in the mean
+    counts[3, 4, 320] = 0.0
+    result = remove_spikes(image.with_(counts=counts), RemoveSpikes(grow_channels=0), context())
+    assert result.summary["hot_channels"] == [250]
+    assert result.tables["hot_channels"]["energy_loss_mev"].tolist() == [75.0]
+    assert result.summary["dead"] == 1
+    assert result.maps["dead_channels"].values[3, 4] == 1
+    assert np.asarray(result.image.bad)[:, :, 250].all()
+    assert np.asarray(result.image.counts)[:, :, 250].mean() == pytest.approx(image.counts[:, :, 250].mean(), rel=0.02)
+    assert any("channels 250" in message for message in result.messages)
+
+
+def test_one_strong_spike_is_no_hot_channel():
+    image = make()
+    counts = image.counts.copy()
+    counts[2, 2, 250] += 1e7
+    assert remove_spikes(image.with_(counts=counts), RemoveSpikes(), context()).summary["hot_channels"] == []
+
+
+def test_protected_channels_are_never_touched():
+    image = make()
+    counts = image.counts.copy()
+    counts[1, 1, 256] += 1e5  # 78 meV
+    counts[1, 1, 300] += 1e5
+    result = remove_spikes(image.with_(counts=counts), RemoveSpikes(protect_mev=(70.0, 85.0)), context())
+    assert np.asarray(result.image.counts)[1, 1, 256] == counts[1, 1, 256]
+    assert result.summary["spikes"] == 1
+    with pytest.raises(DataError, match=r"remove_spikes\.protect_mev"):
+        remove_spikes(image, RemoveSpikes(protect_mev=(70.0, 850.0)), context())
+
+
+def test_saturated_channels_are_marked_not_changed():
+    image = make(height=3e4)
+    image = image.with_(acquisition=Acquisition(n_frames=2))
+    result = remove_spikes(image, RemoveSpikes(), context(acquisition_settings={"saturation_counts": 14_000.0}))
+    bad = np.asarray(result.image.bad)
+    np.testing.assert_array_equal(bad, image.counts >= 28_000.0)
+    np.testing.assert_array_equal(np.asarray(result.image.counts), image.counts)
+    assert result.summary["saturated"] == bad.sum() > 0
+    assert set(np.unique(result.maps["status"])) == {0, 2} or set(np.unique(result.maps["status"])) == {2}
+
+
+def test_known_bad_channels_stay_marked():
+    image = make()
+    bad = np.zeros(image.shape, dtype=bool)
+    bad[0, 0, 100] = True
+    counts = image.counts.copy()
+    counts[0, 0, 100] += 1e6
+    counts[4, 4, 300] += 1e4
+    result = remove_spikes(image.with_(counts=counts, bad=bad), RemoveSpikes(), context())
+    assert result.summary["spikes"] == 1
+    assert np.asarray(result.image.bad)[0, 0, 100]
+    assert np.asarray(result.image.counts)[0, 0, 100] == counts[0, 0, 100]
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (40, 2)])
+def test_line_scans_along_either_direction(shape):
+    image = make((1, 40) if shape[1] == 1 else (2, 40) if shape[1] == 2 else shape, seed=8)
+    counts = image.counts.copy()
+    counts[0, 17, 330] += 300.0
+    if shape[1] < 3:
+        counts = counts.transpose(1, 0, 2)
+    scan = (ScanAxis("row", 0.2, shape[0]), ScanAxis("column", 0.2, shape[1]))
+    result = remove_spikes(SpectrumImage(counts, AXIS, scan, image.noise), RemoveSpikes(grow_channels=0), context())
+    place = (0, 17, 330) if shape[1] >= 3 else (17, 0, 330)
+    assert np.argwhere(np.asarray(result.image.bad)).tolist() == [list(place)]
+
+
+def test_single_spectrum_says_that_it_has_no_neighbours():
+    image = make((1, 1))
+    counts = image.counts.copy()
+    counts[0, 0, 330] += 5000.0
+    result = remove_spikes(image.with_(counts=counts), RemoveSpikes(grow_channels=0), context())
+    assert np.argwhere(np.asarray(result.image.bad)).tolist() == [[0, 0, 330]]
+    assert any("too few positions" in message for message in result.messages)
+
+
+def test_a_wrong_assumed_gain_is_noticed():
+    image = make(gain=5.0).with_(noise=NoiseModel(source={"gain": "assumed"}))
+    result = remove_spikes(image, RemoveSpikes(), context())
+    assert result.summary["spikes"] == 0
+    assert result.summary["noise_scale"] == pytest.approx(5.0**0.5, rel=0.1)
+    assert any("times what the noise model says" in message for message in result.messages)
+
+
+def test_detection_level_leaves_small_thresholds_alone():
+    assert detection_level(8.0) == pytest.approx(4.8)
+    assert detection_level(20.0) == pytest.approx(12.0)
+    assert detection_level(3.0) == 3.0
