@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from phonon_eels.errors import ConfigError
-
-if TYPE_CHECKING:
-    from phonon_eels.pipeline import StepOutcome
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,7 +28,9 @@ def run(options: argparse.Namespace) -> int:
             progress=show,
             force=options.force,
         )
-    _print_paths(*outcomes)
+    for outcome in outcomes:
+        print(outcome.folder)
+    print(outcomes[-1].folder / "report.html")
     print(outcomes[-1].folder.parent / "summary.json")
     return 0
 
@@ -56,7 +54,8 @@ def step(options: argparse.Namespace) -> int:
             progress=show,
             force=options.force,
         )
-    _print_paths(outcome)
+    for path in outcome.paths:
+        print(path)
     return 0
 
 
@@ -116,9 +115,3 @@ def schema(options: argparse.Namespace) -> int:
 
     sys.stdout.write(json_schema())
     return 0
-
-
-def _print_paths(*outcomes: StepOutcome) -> None:
-    for outcome in outcomes:
-        for path in outcome.paths:
-            print(path)

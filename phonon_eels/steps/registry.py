@@ -47,10 +47,10 @@ class StepEntry:
 
 REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("ingest", makes_image=True, shared=("acquisition",)),
-    StepEntry("register_frames", makes_image=True, shared=("material",)),
+    StepEntry("register_frames", makes_image=True, shared=("acquisition",)),
     StepEntry("remove_spikes", makes_image=True, shared=("acquisition",)),
     StepEntry("align_zlp", makes_image=True, shared=("route",)),
-    StepEntry("calibrate", makes_image=True, needs=("align_zlp",), shared=("material", "route")),
+    StepEntry("calibrate", makes_image=True, needs=("align_zlp",), shared=("material",)),
     StepEntry("normalise", makes_image=True, needs=("align_zlp",), classic_only=True),
     StepEntry("denoise", makes_image=True, classic_only=True),
     StepEntry(
@@ -63,7 +63,7 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry(
         "measure_modulation",
         needs=("align_zlp", "fit_peaks", "assign_layers", "map_superstructure"),
-        shared=("acquisition", "material", "route", "seed"),
+        shared=("acquisition", "material", "route"),
     ),
     StepEntry(
         "report",
