@@ -26,7 +26,7 @@ class FrameEnergies:
     replaced
         True where the peak was not found and the frame's own median stands for it.
     counts
-        Electrons per frame and position, (frames,).
+        Typical electrons per position, (frames,).
     """
 
     channel: np.ndarray
@@ -59,13 +59,14 @@ def measure_energies(image: SpectrumImage, context: StepContext) -> FrameEnergie
         low, mid, high = (np.take_along_axis(smooth, (inner + k)[..., None], 2)[..., 0] for k in (-1, 0, 1))
         bend = np.minimum(low - 2.0 * mid + high, -1e-12)
         offset = np.where(inner == top, np.clip(0.5 * (low - high) / bend, -0.5, 0.5), 0.0)
-        return top + offset, totals, [float(row.sum()) for row in totals]
+        return top + offset, totals, [float(np.median(row)) for row in totals]
 
     for f in range(n_frames):
         parts = context.backend.map_rows(modes, [frames[f]])
         channel[f] = np.concatenate([part[0] for part in parts])
         electrons = np.maximum(np.concatenate([part[1] for part in parts]), 1.0)
-        counts[f] = sum(row for part in parts for row in part[2]) / (n_rows * n_columns)
+        # A median along each row: one spike must not cost the frame.
+        counts[f] = sum(row for part in parts for row in part[2]) / n_rows
         # Gaussian peak seen through a Gaussian of its width: 1.24 σ/√N of counting, and the read noise under it.
         read = 4.0 * np.sqrt(np.pi) * sigma**3 * noise.read_noise_e**2
         std[f] = np.sqrt(1.54 * sigma**2 / electrons + read / electrons**2)

@@ -155,8 +155,11 @@ def _noise_scale(counts: Any, rows: np.ndarray, image: SpectrumImage, away: np.n
         z = (np.asarray(counts[row], dtype=np.float64) - dark) / gain
         third = z[:, :-3] - 3.0 * z[:, 1:-2] + 3.0 * z[:, 2:-1] - z[:, 3:]
         variance = 0.25 * (z[:, :-3] + z[:, 1:-2] + z[:, 2:-1] + z[:, 3:]) + read**2
-        # Fewer electrons make quantiles of whole numbers, which say nothing of the noise.
-        used = (variance > 10.0) & away[1:-2] & np.isfinite(third)
+        # Fewer electrons make quantiles of whole numbers, which say nothing of the noise. Chosen by the channel's
+        # median over the row: chosen one by one, those with a spike would be the ones with electrons enough.
+        typical = np.broadcast_to(np.median(np.nan_to_num(variance), axis=0), variance.shape)
+        variance = np.maximum(variance, 0.5 * typical)
+        used = (typical > 10.0) & away[1:-2] & np.isfinite(third)
         inside.append(third[used] / np.sqrt(20.0 * variance[used]))
     values = np.concatenate(inside)
     if values.size < 200:
