@@ -169,13 +169,17 @@ class SpectrumImage:
     def __post_init__(self) -> None:
         want = (self.scan[0].n, self.scan[1].n, self.energy.n_channels)
         if tuple(self.counts.shape) != want:
-            raise DataError(f"counts have shape {tuple(self.counts.shape)}, the axes say (rows, columns, channels) = {want}")
+            raise DataError(
+                f"counts have shape {tuple(self.counts.shape)}, the axes say (rows, columns, channels) = {want}"
+            )
         for name in ("variance", "bad"):
             other = getattr(self, name)
             if other is not None and tuple(other.shape) != want:
                 raise DataError(f"{name} has shape {tuple(other.shape)}, the counts have {want}; both must agree")
         if self.haadf is not None and tuple(self.haadf.shape) != want[:2]:
-            raise DataError(f"the HAADF has shape {tuple(self.haadf.shape)}, the scan {want[:2]} (rows, columns); both must agree")
+            raise DataError(
+                f"the HAADF has shape {tuple(self.haadf.shape)}, the scan {want[:2]} (rows, columns); both must agree"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:

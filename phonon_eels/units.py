@@ -20,7 +20,17 @@ FWHM_PER_SIGMA = 2.3548200450309493
 MEV_PER_ENERGY_UNIT = {"meV": 1.0, "eV": 1e3, "keV": 1e6}
 """Factor from an energy unit, as files spell it, to meV."""
 
-NM_PER_LENGTH_UNIT = {"nm": 1.0, "Å": 0.1, "A": 0.1, "angstrom": 0.1, "um": 1e3, "µm": 1e3, "μm": 1e3, "pm": 1e-3, "m": 1e9}
+NM_PER_LENGTH_UNIT = {
+    "nm": 1.0,
+    "Å": 0.1,
+    "A": 0.1,
+    "angstrom": 0.1,
+    "um": 1e3,
+    "µm": 1e3,
+    "μm": 1e3,
+    "pm": 1e-3,
+    "m": 1e9,
+}
 """Factor from a length unit, as files spell it, to nm."""
 
 

@@ -10,8 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import dask
-import dask.array as da
 import numpy as np
 
 from phonon_eels.backends.base import Progress
@@ -35,6 +33,8 @@ class CpuBackend:
         progress: Progress | None = None,
     ) -> list[Any]:
         """Call ``function(first_row, *blocks)`` on consecutive blocks of rows; see `Backend`."""
+        import dask
+
         first = next(array for array in arrays if array is not None)
         edges = self._row_edges(first)
         n_rows = first.shape[0]
@@ -42,7 +42,10 @@ class CpuBackend:
         # Several rounds of `threads` blocks: progress can be shown, and never more blocks than threads are in memory.
         for start in range(0, len(edges) - 1, self.threads):
             spans = list(zip(edges[start:-1], edges[start + 1 :], strict=False))[: self.threads]
-            tasks = [dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays]) for low, high in spans]
+            tasks = [
+                dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays])
+                for low, high in spans
+            ]
             results += dask.compute(*tasks, scheduler="threads", num_workers=self.threads)
             if progress is not None:
                 progress(spans[-1][1], n_rows)
@@ -57,6 +60,8 @@ class CpuBackend:
         n_channels: int | None = None,
     ) -> Any:
         """Return a lazy cube made by ``function(*blocks)``; see `Backend`."""
+        import dask.array as da
+
         first = next(array for array in arrays if array is not None)
         edges = self._row_edges(first)
         chunks = (tuple(np.diff(edges).tolist()), *[(size,) for size in first.shape[1:]])
@@ -68,7 +73,9 @@ class CpuBackend:
             return function(*[None if array is None else next(supply) for array in given])
 
         out_chunks = chunks if n_channels is None else (*chunks[:-1], (n_channels,))
-        return da.map_blocks(call, *present, dtype=dtype, chunks=out_chunks, meta=np.empty((0,) * first.ndim, dtype=dtype))
+        return da.map_blocks(
+            call, *present, dtype=dtype, chunks=out_chunks, meta=np.empty((0,) * first.ndim, dtype=dtype)
+        )
 
     def _row_edges(self, array: Any) -> list[int]:
         """Block edges along the rows: about BLOCK_BYTES a block, at least one block per thread."""
@@ -87,5 +94,7 @@ def _rows(array: Any, low: int, high: int) -> Any:
 
 
 def _rechunk(array: Any, chunks: tuple[tuple[int, ...], ...]) -> Any:
+    import dask.array as da
+
     rows_only = (chunks[0], *[(size,) for size in array.shape[1:]])
     return array.rechunk(rows_only) if isinstance(array, da.Array) else da.from_array(array, chunks=rows_only)

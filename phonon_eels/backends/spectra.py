@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from phonon_eels.kernels.device import kernel
-from phonon_eels.kernels.forward import NO_DATA, fit_one, profile_shared
+from phonon_eels.kernels.least_squares import fit_one
+from phonon_eels.kernels.likelihood import NO_DATA, profile_shared
 
 
 @kernel
@@ -18,9 +19,7 @@ def read_spectrum(
     usable = 0
     for i in range(z.shape[0]):
         channel = first + i
-        if channel < 0 or channel >= counts.shape[0]:
-            z[i] = math.nan
-        elif bad.shape[0] > 0 and bad[channel]:
+        if channel < 0 or channel >= counts.shape[0] or (bad.shape[0] > 0 and bad[channel]):
             z[i] = math.nan
         else:
             z[i] = (counts[channel] - dark_level) / gain

@@ -22,5 +22,7 @@ def find_peaks_block(
     """Find the highest peak of every spectrum: counts (positions, channels) → out (positions, 3), status (positions,)."""
     no_bad = np.empty(0, np.bool_)
     for p in range(counts.shape[0]):
-        status[p] = find_peak(counts[p], bad[p] if bad.shape[0] > 0 else no_bad, low, high, half_smooth, dark_level, out[p])
+        status[p] = find_peak(
+            counts[p], bad[p] if bad.shape[0] > 0 else no_bad, low, high, half_smooth, dark_level, out[p]
+        )
     return 0

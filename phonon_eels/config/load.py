@@ -89,7 +89,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES} bytes, which no settings file is")
         tree = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"{path}: cannot be read as a settings file ({problem}); give an existing YAML file") from problem
+        raise ConfigError(
+            f"{path}: cannot be read as a settings file ({problem}); give an existing YAML file"
+        ) from problem
     except yaml.YAMLError as problem:
         where = " ".join(str(problem).split())
         raise ConfigError(f"{path}: is not valid YAML: {where}") from problem
@@ -150,7 +152,11 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         annotation = model.model_fields[part].annotation
-        found = [item for item in (annotation, *_arguments(annotation)) if isinstance(item, type) and issubclass(item, BaseModel)]
+        found = [
+            item
+            for item in (annotation, *_arguments(annotation))
+            if isinstance(item, type) and issubclass(item, BaseModel)
+        ]
         if not found:
             return []
         model = found[0]

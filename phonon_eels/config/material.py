@@ -35,7 +35,7 @@ class Superstructure(Frozen):
     """Neighbouring slabs (c/2 apart) are in antiphase."""
     antiphase_planes: bool = True
     """The two planes of a kind within a slab are in antiphase at equal lateral position."""
-    displacement_nm: dict[str, float] = {}
+    displacement_nm: dict[str, float] = Field(default_factory=dict)
 
 
 class Mode(Frozen):
@@ -45,7 +45,7 @@ class Mode(Frozen):
     energy_mev: Positive
     bounds_mev: Window
     fwhm_mev: Positive
-    layers: dict[str, NonNegative] = {}
+    layers: dict[str, NonNegative] = Field(default_factory=dict)
     relative_area: NonNegative = 1.0
     prior_energy_std_mev: Positive = 1.5
     label: str = ""
@@ -54,7 +54,9 @@ class Mode(Frozen):
     @model_validator(mode="after")
     def _inside_bounds(self) -> Mode:
         if not self.bounds_mev[0] < self.energy_mev < self.bounds_mev[1]:
-            raise ValueError(f"energy_mev = {self.energy_mev:g} of mode {self.name} must lie inside bounds_mev {self.bounds_mev}")
+            raise ValueError(
+                f"energy_mev = {self.energy_mev:g} of mode {self.name} must lie inside bounds_mev {self.bounds_mev}"
+            )
         return self
 
 

@@ -13,8 +13,8 @@ from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.forward.model import modes_in_window
 from phonon_eels.kernels.forward import N_LOCAL
-from phonon_eels.kernels.response import FineGrid, ZeroLossShape
 from phonon_eels.kernels.lineshapes import split_pearson7
+from phonon_eels.kernels.response import FineGrid, ZeroLossShape
 
 MODEL_ERROR = 3e-3
 """Relative error allowed to the mean's model: positions with wandering peaks do not add up to one peak exactly."""
@@ -184,7 +184,9 @@ def fit_mean(model: MeanModel, mean_e: np.ndarray, variance_e: np.ndarray) -> Me
     def residuals(x: np.ndarray) -> np.ndarray:
         coefficients, columns = model.solve(x, mean_e, std)
         misfit = (mean_e - coefficients @ columns) / std
-        return np.concatenate([misfit, (x[:modes] - expected) / (3.0 * prior_std), x[modes : modes + model.n_groups] / LOG_FWHM_STD])
+        return np.concatenate(
+            [misfit, (x[:modes] - expected) / (3.0 * prior_std), x[modes : modes + model.n_groups] / LOG_FWHM_STD]
+        )
 
     best = None
     for common_shift in (0.0, -0.25, 0.25):

@@ -11,7 +11,8 @@ import numpy as np
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
-from phonon_eels.kernels.forward import GAUSSIAN, N_LOCAL, POISSON
+from phonon_eels.kernels.forward import N_LOCAL
+from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
 from phonon_eels.kernels.response import FineGrid, ModeTables, ZeroLossShape, build_mode_tables
 from phonon_eels.spectrum_image import EnergyAxis
 
@@ -87,7 +88,9 @@ class ForwardModel:
     def free(self, energies: bool) -> np.ndarray:
         """Return which parameters are fitted per position; the intrinsic widths never are."""
         modes = self.n_modes
-        return np.concatenate([self.free_local, np.ones(modes), np.full(modes, energies), np.zeros(modes)]).astype(np.int8)
+        return np.concatenate([self.free_local, np.ones(modes), np.full(modes, energies), np.zeros(modes)]).astype(
+            np.int8
+        )
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Return lower and upper bounds. Areas may turn negative: clipping them would bias every sum over positions."""

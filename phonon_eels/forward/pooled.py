@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,11 +42,14 @@ def local_energies(
     """
     from scipy.ndimage import uniform_filter
 
-    assert fit.score is not None and fit.information is not None
+    assert fit.score is not None
+    assert fit.information is not None
     modes = energies_mev.shape[2]
     kept = usable[:, :, None]
     information = np.where(kept[..., None], np.nan_to_num(fit.information[..., :modes, :modes]), 0.0)
-    absolute = np.where(kept, np.nan_to_num(fit.score[..., :modes]), 0.0) + np.einsum("rcij,rcj->rci", information, energies_mev)
+    absolute = np.where(kept, np.nan_to_num(fit.score[..., :modes]), 0.0) + np.einsum(
+        "rcij,rcj->rci", information, energies_mev
+    )
     common = np.linalg.lstsq(information.sum(axis=(0, 1)), absolute.sum(axis=(0, 1)), rcond=None)[0]
     rest = absolute - np.einsum("rcij,j->rci", information, common)
     spread = _spread(rest, information, window)
@@ -68,7 +72,11 @@ def _spread(rest: np.ndarray, information: np.ndarray, window: tuple[int, int]) 
     spread = np.zeros(modes)
     for m in range(modes):
         scores, weights = (
-            np.add.reduceat(np.add.reduceat(a, np.arange(tall) * (rows // tall), axis=0), np.arange(wide) * (columns // wide), axis=1)
+            np.add.reduceat(
+                np.add.reduceat(a, np.arange(tall) * (rows // tall), axis=0),
+                np.arange(wide) * (columns // wide),
+                axis=1,
+            )
             for a in (rest[..., m], information[..., m, m])
         )
         known = weights > 0.0
@@ -81,7 +89,8 @@ def _spread(rest: np.ndarray, information: np.ndarray, window: tuple[int, int]) 
 
 def relative_to(fit: ScanFit, taken_at_mev: np.ndarray, common_mev: np.ndarray) -> ScanFit:
     """Return the fit with scores moved (to first order) from the local energies to common ones."""
-    assert fit.score is not None and fit.information is not None
+    assert fit.score is not None
+    assert fit.information is not None
     modes = taken_at_mev.shape[2]
     moved = fit.score + np.einsum("rcij,rcj->rci", fit.information[..., :modes], taken_at_mev - common_mev)
     return replace(fit, score=moved)
@@ -113,14 +122,16 @@ class BlockSums:
 
 def block_sums(fit: ScanFit, usable: np.ndarray, axis: Axis) -> BlockSums:
     """Sum scores, information and areas over blocks of neighbouring rows or columns."""
-    assert fit.score is not None and fit.information is not None and fit.area_slope is not None
+    assert fit.score is not None
+    assert fit.information is not None
+    assert fit.area_slope is not None
     n = usable.shape[axis]
     n_blocks = int(np.clip(n // 4, min(MIN_BLOCKS, n), MAX_BLOCKS))
     edges = np.linspace(0, n, n_blocks + 1).astype(int)
 
     def summed(values: np.ndarray) -> np.ndarray:
         kept = np.where(usable.reshape(*usable.shape, *[1] * (values.ndim - 2)), np.nan_to_num(values), 0.0)
-        spans = zip(edges[:-1], edges[1:], strict=True)
+        spans = list(pairwise(edges))
         return np.stack([np.take(kept, range(low, high), axis=axis).sum(axis=1).sum(axis=0) for low, high in spans])
 
     return BlockSums(
@@ -157,9 +168,7 @@ class Pooled:
     areas_std_e: np.ndarray
     replicates: np.ndarray
 
-    def jackknife(
-        self, function: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def jackknife(self, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return a function of (energies, areas) and its jackknife standard deviation over blocks."""
         value = np.asarray(function(self.energies_mev, self.areas_e))
         copies = np.stack([function(r[0], r[2]) for r in self.replicates])
@@ -200,7 +209,9 @@ def pool_scores(
     precision[modes:] = width_prior_std_mev**-2.0
 
     def normal(kept: np.ndarray) -> np.ndarray:
-        share = len(kept) / len(sums.score)  # the prior is left out with its share, so replicates do not drift towards it
+        share = len(kept) / len(
+            sums.score
+        )  # the prior is left out with its share, so replicates do not drift towards it
         return np.asarray(design.T @ (sums.information[kept].sum(axis=0) + share * np.diag(precision)) @ design)
 
     def solve(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -213,10 +224,18 @@ def pool_scores(
 
     blocks = np.arange(len(sums.score))
     energies, widths, areas = solve(blocks)
-    replicates = [np.stack(solve(np.delete(blocks, b))) for b in blocks] if blocks.size > 1 else [np.stack(solve(blocks))]
+    replicates = (
+        [np.stack(solve(np.delete(blocks, b))) for b in blocks] if blocks.size > 1 else [np.stack(solve(blocks))]
+    )
     covariance = design @ np.linalg.pinv(normal(blocks)) @ design.T
     std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     total = max(sums.n_positions.sum(), 1.0)
     return Pooled(
-        energies, widths, areas, std[:modes], std[modes:], np.sqrt(sums.area_variance.sum(axis=0)) / total, np.stack(replicates)
+        energies,
+        widths,
+        areas,
+        std[:modes],
+        std[modes:],
+        np.sqrt(sums.area_variance.sum(axis=0)) / total,
+        np.stack(replicates),
     )

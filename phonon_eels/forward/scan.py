@@ -10,7 +10,8 @@ import numpy as np
 from phonon_eels.backends.base import Backend, Progress
 from phonon_eels.backends.spectra import fit_block
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.kernels.forward import N_LOCAL, NO_DATA
+from phonon_eels.kernels.forward import N_LOCAL
+from phonon_eels.kernels.likelihood import NO_DATA
 from phonon_eels.spectrum_image import SpectrumImage
 
 NO_ZERO_LOSS = 5
@@ -129,13 +130,17 @@ def fit_scan(
     lower, upper = model.bounds()
     precision = model.prior_precision(energy_prior_std_mev)
     mean = np.zeros(n_params)
-    mean[N_LOCAL + modes : N_LOCAL + 2 * modes] = model.mode_energies_mev if prior_energies_mev is None else prior_energies_mev
+    mean[N_LOCAL + modes : N_LOCAL + 2 * modes] = (
+        model.mode_energies_mev if prior_energies_mev is None else prior_energies_mev
+    )
     gain, dark = electrons(image)
     fitted = np.broadcast_to(np.asarray(free_energies), (rows, columns, modes))
     common = np.broadcast_to(model.free(False), (rows, columns, n_params))
     free = np.concatenate([common[..., : N_LOCAL + modes], fitted, np.zeros_like(fitted)], axis=2).astype(np.int8)
 
-    def fit_rows(first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None) -> list[np.ndarray]:
+    def fit_rows(
+        first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None
+    ) -> list[np.ndarray]:
         n = counts.shape[0] * columns
         here = slice(first_row, first_row + counts.shape[0])
         params = np.array(start[here], dtype=float).reshape(n, n_params)
@@ -161,7 +166,14 @@ def fit_scan(
     params, std, outcome, status = shaped[:4]
     params[status == NO_DATA] = np.nan
     return ScanFit(
-        params, std, outcome[..., 0], outcome[..., 1], outcome[..., 2], outcome[..., 3], status.astype(np.int16), *shaped[4:]
+        params,
+        std,
+        outcome[..., 0],
+        outcome[..., 1],
+        outcome[..., 2],
+        outcome[..., 3],
+        status.astype(np.int16),
+        *shaped[4:],
     )
 
 
@@ -197,7 +209,9 @@ def aligned_sums(
     gain, dark = electrons(image)
     shift_e = 0.0 if image.variance is not None else image.noise.read_noise_e**2
 
-    def sum_rows(first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None) -> list[np.ndarray]:
+    def sum_rows(
+        first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None
+    ) -> list[np.ndarray]:
         results = []
         for r in range(counts.shape[0]):
             row = first_row + r
@@ -217,7 +231,11 @@ def aligned_sums(
             results.append(_weighted(z, var if variance is not None else None, weights[:, row], shift_e))
         return results
 
-    parts = [row for block in backend.map_rows(sum_rows, [image.counts, image.bad, image.variance], progress=progress) for row in block]
+    parts = [
+        row
+        for block in backend.map_rows(sum_rows, [image.counts, image.bad, image.variance], progress=progress)
+        for row in block
+    ]
     stacked = np.stack(parts)  # (rows, 2, groups, channels)
     total = np.zeros(stacked.shape[1:])
     for row in stacked:

@@ -30,7 +30,9 @@ class PeakSearch:
     at_edge: np.ndarray
 
 
-def search_peaks(image: SpectrumImage, channels: slice, backend: Backend, progress: Progress | None = None) -> PeakSearch:
+def search_peaks(
+    image: SpectrumImage, channels: slice, backend: Backend, progress: Progress | None = None
+) -> PeakSearch:
     """Find the highest peak of every spectrum within a range of channels."""
     dark = electrons(image)[1]
 
@@ -54,7 +56,7 @@ def zero_loss_model(
     shape: ZeroLossShape, half_width_mev: float, dispersion_mev: float, shift_e: float, gaussian: bool, poisson: bool
 ) -> ForwardModel:
     """Return the model of the zero-loss peak alone, in a window around it."""
-    half = max(int(round(half_width_mev / dispersion_mev)), MIN_HALF_CHANNELS)
+    half = max(round(half_width_mev / dispersion_mev), MIN_HALF_CHANNELS)
     channels = np.arange(-half, half + 1)
     none = ModeTables(np.zeros((0, 5, 4, 1, channels.size + 12)), np.zeros(0), 1.0)
     if gaussian:

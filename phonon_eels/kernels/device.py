@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -25,8 +25,20 @@ def kernel(function: Function) -> Function:
     if UNDER_SIMULATOR:
         return function
     _cache_by_sources()
-    compiled: Function = numba.njit(error_model="numpy", nogil=True, cache=True, fastmath={"contract"})(function)
-    return compiled
+    return _compiled(function, {"contract"})
+
+
+def reducing_kernel(function: Function) -> Function:
+    """Compile a routine whose sums may be formed in any order: the machine's own, the same at every call."""
+    if UNDER_SIMULATOR:
+        return function
+    _cache_by_sources()
+    return _compiled(function, {"contract", "reassoc", "nsz"})
+
+
+def _compiled(function: Function, fastmath: set[str]) -> Function:
+    compiled: Any = numba.njit(error_model="numpy", nogil=True, cache=True, fastmath=fastmath)(function)
+    return cast("Function", compiled)
 
 
 @functools.cache
@@ -36,7 +48,8 @@ def _cache_by_sources() -> Path | None:
     Numba looks only at the file of the outermost routine, so a change of a routine it calls would go on running the old
     machine code, silently. A folder the user has chosen (NUMBA_CACHE_DIR) is left alone.
     """
-    if numba.config.CACHE_DIR:
+    settings: Any = numba.config
+    if settings.CACHE_DIR:
         return None
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
@@ -46,5 +59,5 @@ def _cache_by_sources() -> Path | None:
     if not os.access(base if base.exists() else base.parent, os.W_OK):
         base = Path(tempfile.gettempdir())
     folder = base / "phonon_eels" / f"kernels-{digest.hexdigest()[:16]}"
-    numba.config.CACHE_DIR = str(folder)
+    settings.CACHE_DIR = str(folder)
     return folder

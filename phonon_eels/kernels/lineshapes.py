@@ -53,17 +53,19 @@ def susceptibility(energy_mev: np.ndarray, mode_mev: float, fwhm_mev: float, sha
     """
     if shape == "oscillator":
         energy = np.asarray(energy_mev, dtype=float)
-        return np.asarray(
-            mode_mev * fwhm_mev * energy / ((energy**2 - mode_mev**2) ** 2 + (fwhm_mev * energy) ** 2)
-        )
+        return np.asarray(mode_mev * fwhm_mev * energy / ((energy**2 - mode_mev**2) ** 2 + (fwhm_mev * energy) ** 2))
     if shape == "lorentzian":
         half = 0.5 * fwhm_mev
-        return np.asarray(half / ((energy_mev - mode_mev) ** 2 + half**2) - half / ((energy_mev + mode_mev) ** 2 + half**2))
+        return np.asarray(
+            half / ((energy_mev - mode_mev) ** 2 + half**2) - half / ((energy_mev + mode_mev) ** 2 + half**2)
+        )
     rate = 4.0 * math.log(2.0) / fwhm_mev**2
     return np.asarray(np.exp(-rate * (energy_mev - mode_mev) ** 2) - np.exp(-rate * (energy_mev + mode_mev) ** 2))
 
 
-def loss_spectrum(energy_mev: np.ndarray, mode_mev: float, fwhm_mev: float, thermal_mev: float, shape: LineShape) -> np.ndarray:
+def loss_spectrum(
+    energy_mev: np.ndarray, mode_mev: float, fwhm_mev: float, thermal_mev: float, shape: LineShape
+) -> np.ndarray:
     """Return χ″(E)/(1 - e^(-E/kT)): the occupation once, loss and gain tied by detailed balance.
 
     The value at E = 0 is the limit kT dχ″/dE; dividing a blurred spectrum instead biases the energy (SCIENCE §7).

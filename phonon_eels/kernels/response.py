@@ -115,7 +115,8 @@ class FineGrid:
         """Return fine-grid spectra at window channels and `phases` sub-channel offsets: (…, phases, channels)."""
         stride = self.per_channel // phases
         parts = [
-            fine[..., self.window_start + phase * stride :: self.per_channel][..., : self.n_window] for phase in range(phases)
+            fine[..., self.window_start + phase * stride :: self.per_channel][..., : self.n_window]
+            for phase in range(phases)
         ]
         return np.stack(parts, axis=-2)
 
@@ -125,7 +126,9 @@ class FineGrid:
         With `thermal_mev` (k_B T) loss and gain are tied by detailed balance; None: the loss line alone, no occupation.
         """
         if thermal_mev is None:
-            spectrum = np.where(self.energies_mev > 0.0, susceptibility(self.energies_mev, mode_mev, fwhm_mev, shape), 0.0)
+            spectrum = np.where(
+                self.energies_mev > 0.0, susceptibility(self.energies_mev, mode_mev, fwhm_mev, shape), 0.0
+            )
         else:
             spectrum = loss_spectrum(self.energies_mev, mode_mev, fwhm_mev, thermal_mev, shape)
         weight = np.where(self.energies_mev > 0.0, 1.0, 0.0)
@@ -167,10 +170,15 @@ def build_mode_tables(
     small = 0.01
     reference = grid.response(zero_loss)
     keys = ("log_width", "log_tail_loss", "log_tail_gain")
-    slopes = [np.zeros_like(reference)] * 3 if zero_loss is None else [
-        (grid.response(zero_loss.changed(**{key: small})) - grid.response(zero_loss.changed(**{key: -small}))) / (2 * small)
-        for key in keys
-    ]
+    slopes = (
+        [np.zeros_like(reference)] * 3
+        if zero_loss is None
+        else [
+            (grid.response(zero_loss.changed(**{key: small})) - grid.response(zero_loss.changed(**{key: -small})))
+            / (2 * small)
+            for key in keys
+        ]
+    )
     values = np.empty((len(fwhm_mev), N_TABLES, n_nodes, phases, grid.n_window))
     for mode, width in enumerate(fwhm_mev):
         nodes = first[mode] + step * np.arange(n_nodes)

@@ -1,11 +1,13 @@
 """What the data themselves tell about the detector: gain, dark level, read noise, and how channels share noise.
 
-Neighbouring positions see nearly the same spectrum, so the difference of a position from the mean of its two
-neighbours is noise (and what drifts or changes from position to position, which is modelled and taken off). For counts
-y of a detector with gain g its variance is g·(mean − dark) + g²·read², a straight line in the mean. A detector that
-spreads an electron over channels lowers the variance of single channels but not of wide bins: the gain is the plateau
-over increasing bins. Variance and mean alone cannot tell a dark level from read noise; the third cumulant can, because
-it belongs to the electrons alone: g³ times their number.
+Neighbouring positions see nearly the same spectrum. What differs beside noise (drift, the wander of the zero-loss
+peak's width and tails, contrast of layers) is smooth over neighbouring channels; the noise of electrons is not. So a
+second difference along the scan *and* along the energy leaves noise alone, without a model of what wanders. (A model
+of it was tried: its terms resemble the mean spectrum and took up to a fifth of the gain.) For counts y of a detector
+with gain g the variance is g·(mean − dark) + g²·read², a straight line in the mean. A detector that spreads an electron
+over channels lowers the variance of single channels but not of wide bins: the gain is the plateau over increasing
+bins. Variance and mean alone cannot tell a dark level from read noise; the third cumulant can, because it belongs to
+the electrons alone: g³ times their number.
 
 A value that the data do not determine stays unknown, with the reason: a wrong one is worse than none.
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from phonon_eels.quality.zero_loss import ZeroLoss
 from phonon_eels.spectrum_image import SpectrumImage
@@ -23,11 +24,15 @@ from phonon_eels.spectrum_image import SpectrumImage
 _BINS = (1, 2, 4, 8, 16)
 _MIN_BINS = 12
 _MIN_DIFFERENCES = 30
+_EXCLUDED_FWHM = (1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0)
+_MAX_MISFIT_SIGMA = 3.0  # of the reduced χ², which scatters by √(2/dof)
 _SAMPLE_VALUES = 3_000_000
 # For the difference from the mean of two neighbours, weights (−1/2, 1, −1/2): sums of their squares and cubes. Such
 # differences overlap, with correlations −2/3 and 1/6; their squares (cubes) are worth one in 1.944 (0.417) independent
 # ones: 1 + 2 Σ ρ² (1 + 2 Σ ρ³).
 _SQUARES, _CUBES, _OVERLAP, _OVERLAP_CUBES = 1.5, 0.75, 1.944, 0.417
+_BOTH_SQUARES = _SQUARES**2  # the same weights along the energy as well
+_BOTH_OVERLAP = _OVERLAP
 
 
 @dataclass(frozen=True)
@@ -95,16 +100,18 @@ def estimate_noise(
         )
     sample[..., ~usable] = 0.0
     _blank_spikes(sample)
+    regions = [usable]
     if zero_loss is not None:
-        usable &= np.abs(image.energy.energies_mev - zero_loss.position_mev) > 1.5 * zero_loss.fwhm_mev
-    slopes = {size: _slope(sample, usable, size) for size in _BINS}
-    plateau = _plateau({size: slope for size, slope in slopes.items() if slope is not None})
-    if plateau is None:
-        return NoiseEstimate(reasons=("the gain is not determined: variance does not grow clearly with the counts",))
-    gain, size = plateau
-    single = slopes[1]
-    correlation = max(1.0, gain.value / single.value) if size > 1 and single is not None else 1.0
-    dark, read, reasons = _dark_and_read(sample, usable, gain, correlation)
+        away = np.abs(image.energy.energies_mev - zero_loss.position_mev) / zero_loss.fwhm_mev
+        regions = [usable & (away > cut) for cut in _EXCLUDED_FWHM]
+    found = _gain(sample, regions)
+    if found is None:
+        return NoiseEstimate(
+            reasons=("the gain is not determined: variance does not follow the counts as it does for electrons",)
+        )
+    gain, single = found
+    correlation = _channel_spread(single) if single < 1.0 else 1.0
+    dark, read, reasons = _dark_and_read(sample, regions[0], gain, single, correlation)
     return NoiseEstimate(gain, dark, read, correlation, reasons)
 
 
@@ -126,42 +133,79 @@ def _sample(image: SpectrumImage, positions: np.ndarray | None) -> np.ndarray:
     return sample.transpose(1, 0, 2) if columns < 3 else sample
 
 
-def _slope(sample: np.ndarray, usable: np.ndarray, size: int) -> Measured | None:
-    """Fit variance = constant + gain·mean + (energy jitter)²·slope² + (intensity jitter)²·mean² over channel bins."""
+def _gain(sample: np.ndarray, regions: list[np.ndarray]) -> tuple[Measured, float] | None:
+    """Return the gain, and what single channels show of it, from the largest region where variance is linear in mean.
+
+    Where something else than electrons makes noise is seen in the fit: regions begin wide, and the first one that is
+    fitted within its noise is taken. What the next narrower one says otherwise goes into the standard deviation.
+    """
+    fits = []
+    for usable in regions:
+        fit = _slope(sample, usable, 1)
+        fits.append((usable, fit))
+        if fit is not None and fit[1] <= 1.0 + _MAX_MISFIT_SIGMA * np.sqrt(2.0 / np.count_nonzero(usable)):
+            break
+    else:
+        return None
+    usable, chosen = fits[-1]
+    assert chosen is not None
+    narrower = regions[len(fits)] if len(fits) < len(regions) else None
+    slopes = {size: fit[0] for size in _BINS if (fit := _slope(sample, usable, size)) is not None}
+    plateau = _plateau(slopes)
+    if plateau is None:
+        return None
+    gain, size = plateau
+    doubt = 0.0
+    if narrower is not None and (fit := _slope(sample, narrower, 1)) is not None:
+        # What changes by more than the noise of the narrower region says is the model's fault.
+        doubt = max(0.0, abs(fit[0].value - chosen[0].value) - fit[0].std) * gain.value / chosen[0].value
+    single = chosen[0].value / gain.value if size > 1 else 1.0
+    return Measured(gain.value, float(np.hypot(gain.std, doubt))), single
+
+
+def _slope(sample: np.ndarray, usable: np.ndarray, size: int) -> tuple[Measured, float] | None:
+    """Fit variance = constant + gain·mean over channel bins.
+
+    Returns
+    -------
+    tuple
+        The gain and the reduced χ² of the fit, or None where the gain is not determined to a fifth.
+    """
     binned, keep = _binned(sample, usable, size)
+    keep = keep[1:-1] & keep[:-2] & keep[2:] if keep.size > 2 else keep[:0]
     if np.count_nonzero(keep) < _MIN_BINS:
         return None
-    residuals = _differences(binned)
-    mean = np.nanmean(binned, axis=(0, 1))
-    steepness = np.gradient(mean) if mean.size > 2 else np.zeros_like(mean)
-    variance, n = _clipped_variance(residuals)
-    mean, steepness, variance = mean[keep], steepness[keep], variance[keep]
-    scale = max(float(np.max(np.abs(mean))), 1e-300)
-    one = np.ones_like(mean)
-    columns = np.stack([mean / scale, (steepness / scale) ** 2, (mean / scale) ** 2, one, -one], axis=1)
-    good, expected = variance > 0, np.maximum(variance, np.median(variance) * 1e-3)
-    fitted = np.zeros(5)
+    level = np.nanmean(binned, axis=(0, 1))
+    mean = (level[1:-1] + 0.25 * (level[:-2] + level[2:]))[keep] / _SQUARES
+    variance, relative_std = (each[keep] for each in _variance_and_std(_both_ways(binned), _BOTH_SQUARES))
+    design = np.stack([mean, np.ones_like(mean)], axis=1)
+    expected = np.full_like(variance, np.mean(variance))
     for _ in range(6):
-        if np.count_nonzero(good) < _MIN_BINS:
-            return None
-        std = expected * np.sqrt(2.0 * _OVERLAP / n)
-        fitted, _ = nnls(columns[good] / std[good, None], variance[good] / std[good])
-        model = columns @ fitted
         # Weights from the model, not from the noisy variances, which would pull the line down.
-        expected = np.maximum(model, 0.05 * np.median(variance))
-        pulls = (variance - model) / (expected * np.sqrt(2.0 * _OVERLAP / n))
-        good = np.abs(pulls) < 5.0 * max(1.0, 1.4826 * float(np.median(np.abs(pulls))))
-    active = fitted > 0
-    active[4] &= not active[3]
-    if not active[0]:
-        return None
-    std = expected * np.sqrt(2.0 * _OVERLAP / n)
-    design = (columns / std[:, None])[good][:, active]
-    pulls = ((variance - columns @ fitted) / std)[good]
-    excess = max(1.0, float(np.sum(pulls**2)) / max(pulls.size - int(active.sum()), 1))
-    covariance = np.linalg.pinv(design.T @ design) * excess
-    value, std_value = fitted[0] / scale, float(np.sqrt(covariance[0, 0])) / scale
-    return Measured(float(value), std_value) if value > 5.0 * std_value else None
+        std = np.maximum(expected * relative_std, 1e-300)
+        line, *_ = np.linalg.lstsq(design / std[:, None], variance / std, rcond=None)
+        expected = np.maximum(design @ line, 0.05 * np.median(variance))
+    weighted = design / std[:, None]
+    # Differences overlap along the energy too, so that not all channels count.
+    dof = max(mean.size - 2, 1)
+    misfit = float(np.sum(((variance - design @ line) / std) ** 2)) / dof
+    covariance = np.linalg.pinv(weighted.T @ weighted) * max(1.0, misfit) * _BOTH_OVERLAP
+    value, std_value = float(line[0]), float(np.sqrt(covariance[0, 0]))
+    return (Measured(value, std_value), misfit) if value > 5.0 * std_value else None
+
+
+def _channel_spread(single: float) -> float:
+    """Return gain over variance/mean of single channels, from what differences of single channels show of the gain.
+
+    The spread of an electron is taken as a bell; its width follows from the share `single` of the gain.
+    """
+    lags = np.arange(-40, 41)
+    widths = np.linspace(0.05, 6.0, 600)
+    shape = np.exp(-0.5 * (lags[None, :] / widths[:, None]) ** 2)
+    shape /= shape.sum(axis=1, keepdims=True)
+    same, next_one, next_but_one = (np.sum(shape * np.roll(shape, lag, axis=1), axis=1) for lag in (0, 1, 2))
+    shown = (1.5 * same - 2.0 * next_one + 0.5 * next_but_one) / _SQUARES
+    return float(1.0 / same[np.argmin(np.abs(shown - single))])
 
 
 def _plateau(slopes: dict[int, Measured]) -> tuple[Measured, int] | None:
@@ -191,12 +235,12 @@ def _plateau(slopes: dict[int, Measured]) -> tuple[Measured, int] | None:
 
 
 def _dark_and_read(
-    sample: np.ndarray, usable: np.ndarray, gain: Measured, correlation: float
+    sample: np.ndarray, usable: np.ndarray, gain: Measured, single: float, correlation: float
 ) -> tuple[Measured | None, Measured | None, tuple[str, ...]]:
     """Tell dark level and read noise apart by the third cumulant of the emptiest channels."""
     # Smoothed, because choosing channels for their low values would choose fluctuations.
     level = np.where(usable, _smooth(np.nanmean(sample, axis=(0, 1))), np.inf)
-    scatter = _smooth(_clipped_variance(_differences(sample))[0])
+    scatter = _smooth(_variance_and_std(_differences(sample), _SQUARES)[0])
     n_low = max(8, int(0.15 * np.count_nonzero(usable)))
     emptiest = np.argsort(level)[:n_low]
     # Channels hardly noisier than the emptiest tell as much: under read noise these are nearly all.
@@ -207,7 +251,9 @@ def _dark_and_read(
     residuals = _clip(residuals)
     n = np.count_nonzero(np.isfinite(residuals)) / _OVERLAP
     mean = float(np.nanmean(values))
-    variance = float(np.nanmean(residuals**2)) / _SQUARES
+    both = np.full(sample.shape[2], np.nan)
+    both[1:-1] = _variance_and_std(_both_ways(sample), _BOTH_SQUARES)[0]
+    variance = float(np.nanmean(both[low]))
     third = float(np.nanmean(residuals**3)) / _CUBES
     second, fourth, sixth = (float(np.nanmean(residuals**power)) for power in (2, 4, 6))
     spread_of_third = max(sixth - 6.0 * fourth * second + 9.0 * second**3 - (third * _CUBES) ** 2, second**3)
@@ -223,9 +269,9 @@ def _dark_and_read(
     dark = mean - electrons
     # A dark level that may as well be none is none: every dark-corrected or counting detector has none.
     dark = 0.0 if abs(dark) < 2.0 * dark_std else dark
-    excess = (variance - gain.value * max(mean - dark, 0.0) / correlation) / gain.value**2
+    excess = (variance - gain.value * single * max(mean - dark, 0.0)) / gain.value**2
     variance_std = variance * float(np.sqrt((2.0 + 1.0 / max(variance, 1e-12) * gain.value) / n))
-    excess_std = float(np.hypot(variance_std, gain.value * dark_std / correlation)) / gain.value**2
+    excess_std = float(np.hypot(variance_std, gain.value * single * dark_std)) / gain.value**2
     excess_std = float(np.hypot(excess_std, max(mean - dark, 0.0) * gain.std / gain.value**2))
     if excess > 2.0 * excess_std:
         read = Measured(float(np.sqrt(excess)), excess_std / (2.0 * float(np.sqrt(excess))))
@@ -252,11 +298,20 @@ def _differences(values: np.ndarray) -> np.ndarray:
     return values[:, 1:-1] - 0.5 * (values[:, :-2] + values[:, 2:])
 
 
-def _clipped_variance(residuals: np.ndarray) -> tuple[np.ndarray, float]:
-    """Variance per channel with spikes left out, and the number of differences behind it."""
+def _both_ways(values: np.ndarray) -> np.ndarray:
+    """Second differences along the columns and along the channels; two channels shorter."""
+    along = _differences(values)
+    return along[..., 1:-1] - 0.5 * (along[..., :-2] + along[..., 2:])
+
+
+def _variance_and_std(residuals: np.ndarray, squares: float) -> tuple[np.ndarray, np.ndarray]:
+    """Variance per channel with spikes left out, and its relative standard deviation from the fourth moment."""
     clipped = _clip(residuals)
-    n = float(np.min(np.sum(np.isfinite(clipped), axis=(0, 1))))
-    return np.nanvar(clipped, axis=(0, 1)) / _SQUARES, max(n, 1.0)
+    n = np.maximum(np.sum(np.isfinite(clipped), axis=(0, 1)), 1)
+    second = np.nanmean(clipped**2, axis=(0, 1))
+    fourth = np.nanmean(clipped**4, axis=(0, 1))
+    kurtosis = np.divide(fourth, second**2, out=np.full_like(second, 3.0), where=second > 0)
+    return second / squares, np.sqrt(np.maximum(_smooth(kurtosis) - 1.0, 1.0) * _OVERLAP / n)
 
 
 def _clip(residuals: np.ndarray) -> np.ndarray:

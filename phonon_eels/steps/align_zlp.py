@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from phonon_eels.config.settings import AlignZlp
 from phonon_eels.errors import DataError
 from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit
 from phonon_eels.forward.zero_loss import PeakSearch, counts_in_peak, estimate_shape, fit_zero_loss, search_peaks
-from phonon_eels.kernels.forward import AT_BOUND, CONVERGED
+from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import EnergyAxis, SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
@@ -148,9 +149,13 @@ def _messages(
             "noise model is not right, and the standard deviations of its parameters are too small"
         )
     if search.at_edge.any():
-        messages.append(f"{int(search.at_edge.sum())} positions have their highest channel at the end of the search window")
+        messages.append(
+            f"{int(search.at_edge.sum())} positions have their highest channel at the end of the search window"
+        )
     if resample:
-        messages.append("counts were resampled to put the zero-loss peak at 0 meV: neighbouring channels are correlated")
+        messages.append(
+            "counts were resampled to put the zero-loss peak at 0 meV: neighbouring channels are correlated"
+        )
     return tuple(messages)
 
 
@@ -165,7 +170,7 @@ def _resampled(
     shift = zero - (center_mev - axis.offset_mev) / axis.dispersion_mev
     gain, dark = image.noise.gain, image.noise.dark_level
     read = image.noise.read_noise_e
-    half_width = max(int(round(shape.fwhm_mev / axis.dispersion_mev)), 2)
+    half_width = max(round(shape.fwhm_mev / axis.dispersion_mev), 2)
 
     def move(part: int) -> Any:
         def block(counts: np.ndarray, bad: np.ndarray | None, shifts: np.ndarray) -> np.ndarray:
@@ -177,7 +182,8 @@ def _resampled(
         return context.backend.map_cube(block, [image.counts, image.bad, shift[:, :, None]], dtype=np.float32)
 
     moved_axis = EnergyAxis(-zero * axis.dispersion_mev, axis.dispersion_mev, axis.n_channels)
-    return image.with_(counts=move(0), variance=move(1), bad=None, energy=moved_axis)
+    in_electrons = replace(image.noise, gain=1.0, dark_level=0.0)
+    return image.with_(counts=move(0), variance=move(1), bad=None, energy=moved_axis, noise=in_electrons)
 
 
 def alignment_of(image: SpectrumImage, context: StepContext) -> Alignment:

@@ -14,7 +14,8 @@ from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel, fit_mean,
 from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window, rebuilt
 from phonon_eels.forward.pooled import COLUMNS, ROWS, Pooled, block_sums, local_energies, pool_scores, relative_to
 from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
-from phonon_eels.kernels.forward import AT_BOUND, CONVERGED, N_LOCAL
+from phonon_eels.kernels.forward import N_LOCAL
+from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
@@ -94,7 +95,9 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "zlp_fwhm_mev": quantity(model.reference[0], float("nan"), "meV"),
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
     }
-    return StepResult(maps=maps, tables=tables, summary=summary, messages=_messages(image, model, fit, prepared, context))
+    return StepResult(
+        maps=maps, tables=tables, summary=summary, messages=_messages(image, model, fit, prepared, context)
+    )
 
 
 def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> Prepared:
@@ -131,7 +134,12 @@ def _apparent(material: Material, zero_loss_fwhm_mev: float) -> Material:
 
 
 def _window(
-    image: SpectrumImage, settings: FitPeaks, material: Material, alignment: Alignment, shape: ZeroLossShape, classic: bool
+    image: SpectrumImage,
+    settings: FitPeaks,
+    material: Material,
+    alignment: Alignment,
+    shape: ZeroLossShape,
+    classic: bool,
 ) -> np.ndarray:
     found = alignment.channel[alignment.channel >= 0]
     zero = float(np.median(found)) if found.size else image.energy.channel(0.0)
@@ -190,7 +198,14 @@ def pool(
     for _ in range(RELINEARISATIONS):
         taken_at = starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes]
         fit = fit_scan(
-            image, model, prepared.alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15
+            image,
+            model,
+            prepared.alignment,
+            starts,
+            context.backend,
+            free_energies=False,
+            profile=True,
+            max_iterations=15,
         )
         usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
         shared = relative_to(fit, taken_at, model.mode_energies_mev)
@@ -248,7 +263,15 @@ def fit_positions(
     better = np.isin(retry.status, (CONVERGED, AT_BOUND))
     for target, source in zip(
         (fit.params, fit.std, fit.objective, fit.pearson_chi2, fit.n_channels, fit.iterations, fit.status),
-        (retry.params, retry.std, retry.objective, retry.pearson_chi2, retry.n_channels, retry.iterations, retry.status),
+        (
+            retry.params,
+            retry.std,
+            retry.objective,
+            retry.pearson_chi2,
+            retry.n_channels,
+            retry.iterations,
+            retry.status,
+        ),
         strict=True,
     ):
         target[better] = source[better]

@@ -40,7 +40,8 @@ def scan_dataset(
     if modes:
         coordinates["mode"] = ("mode", list(modes))
     variables = {
-        name: (("mode", "row", "column")[3 - array.ndim :], array, {"units": unit}) for name, (array, unit) in values.items()
+        name: (("mode", "row", "column")[3 - array.ndim :], array, {"units": unit})
+        for name, (array, unit) in values.items()
     }
     flags = {"units": "1", "flag_values": np.arange(len(meanings), dtype=np.int16), "flag_meanings": " ".join(meanings)}
     return xr.Dataset({**variables, "status": (("row", "column"), status.astype(np.int16), flags)}, coordinates)

@@ -1,0 +1,383 @@
+"""Tables of `measure_modulation`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phonon_eels.config.settings import MeasureModulation
+from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase, holm, rotation_p_value
+from phonon_eels.lattice.modulation import binned_energies, period_scan
+from phonon_eels.spectrum_image import SpectrumImage
+from phonon_eels.steps.spec import StepContext
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from phonon_eels.steps.measure_modulation import Geometry, JointFit
+
+OWN_SHARE = 0.5
+"""A position belongs to a mode's plane if at least this share of the mode's signal there comes from it, sign included."""
+
+
+def main_layer(context: StepContext, mode: str) -> str | None:
+    """Return the layer that carries most of a mode, or None."""
+    weights = next(m.layers for m in context.material.modes if m.name == mode)
+    return max(weights, key=lambda name: weights[name]) if weights else None
+
+
+def amplitude_table(
+    joint: JointFit,
+    geometry: Geometry,
+    settings: MeasureModulation,
+    context: StepContext,
+    primary_mode: str,
+    primary_layer: str,
+) -> tuple[pd.DataFrame, MeanAmplitude, MeanAmplitude]:
+    """Return amplitudes of all modes (joint fit, and regression of the maps), and the primary's two means.
+
+    Intervals and p-values of the joint fit rest on the scatter between planes. The regression's deviations are Fisher's
+    over single positions, shown for comparison; it carries no p-value.
+    """
+    import pandas as pd
+
+    from phonon_eels.steps.measure_modulation import mean_amplitude, unit_amplitudes
+
+    rows: list[dict[str, Any]] = []
+    kept: tuple[MeanAmplitude, MeanAmplitude] | None = None
+    for m, mode in enumerate(joint.model.mode_names):
+        layer = primary_layer if mode == primary_mode else main_layer(context, mode)
+        if layer is None or joint.localisation[m] is None:
+            continue
+        antiphase, inphase, n_units = mean_amplitude(joint, geometry, m, layer, settings.min_units)
+        role = "primary" if mode == primary_mode else "secondary"
+        if role == "primary":
+            kept = (antiphase, inphase)
+        rows.append(_row(joint, m, mode, layer, antiphase, n_units, role, settings))
+        _, values, _ = unit_amplitudes(joint, geometry, m, layer)
+        rows[-1]["p_value_rotation"] = rotation_p_value(values, context.seed) if len(values) > 1 else float("nan")
+        regression = _regression_row(joint, m, mode, layer, geometry, context)
+        if regression is not None:
+            rows.append(regression)
+    table = pd.DataFrame(rows)
+    secondary = (table["role"] == "secondary").to_numpy()
+    corrected = np.full(len(table), np.nan)
+    corrected[secondary] = holm(table.loc[secondary, "p_value"].to_numpy(dtype=float))
+    table["p_value_holm"] = corrected
+    assert kept is not None
+    return table, *kept
+
+
+def _row(
+    joint: JointFit,
+    m: int,
+    mode: str,
+    layer: str,
+    mean: MeanAmplitude,
+    n_units: int,
+    role: str,
+    settings: MeasureModulation,
+) -> dict[str, Any]:
+    low, high = mean.interval(settings.confidence)
+    spread = np.sqrt(np.diag(mean.covariance)) if np.isfinite(mean.covariance).all() else np.full(2, np.nan)
+    energies = np.array(
+        [joint.reference_mev[m] + fit.value[m, 0] for fit in joint.units.values() if fit.information[m] > 0]
+    )
+    weights = np.array([fit.information[m] for fit in joint.units.values() if fit.information[m] > 0])
+    center = float((weights * energies).sum() / weights.sum())
+    n_effective = float(weights.sum() ** 2 / (weights**2).sum())
+    between = float(np.sqrt((weights * (energies - center) ** 2).sum() / weights.sum() / max(n_effective - 1.0, 1.0)))
+    return {
+        "mode": mode,
+        "layer": layer,
+        "method": "joint",
+        "role": role,
+        "amplitude_mev": mean.amplitude,
+        "amplitude_mev_std": mean.amplitude_std,
+        "amplitude_mev_syst": mean.amplitude * _attenuation_error(joint, m),
+        "amplitude_low_mev": low,
+        "amplitude_high_mev": high,
+        "phase_rad": mean.phase_rad,
+        "phase_rad_std": mean.phase_std_rad,
+        "cos_mev": mean.value[0],
+        "cos_mev_std": spread[0],
+        "sin_mev": mean.value[1],
+        "sin_mev_std": spread[1],
+        "p_value": mean.p_value,
+        "n_units": n_units,
+        "mean_energy_mev": joint.reference_mev[m] + joint.common.value[m, 0],
+        "mean_energy_mev_std": max(between, float(np.sqrt(joint.common.covariance[m, 0, 0]))),
+        "status": "ok" if np.isfinite(mean.p_value) else "not testable",
+    }
+
+
+def _attenuation_error(joint: JointFit, m: int) -> float:
+    """Relative systematic error of an amplitude: the constant part of the profile and the width of localisation.
+
+    Leakage between antiphase planes grows with the square of the width; its share is what the signed profile lacks.
+    """
+    localisation = joint.localisation[m]
+    assert localisation is not None
+    constant = localisation.constant_share_std / max(1.0 - localisation.constant_share, 0.1)
+    strong = np.abs(localisation.signed_share)
+    weight = joint.scores.information[..., m, m] * joint.scores.usable
+    leak = 1.0 - localisation.constant_share - float((weight * strong).sum() / max(weight.sum(), 1e-300))
+    width = 2.0 * max(leak, 0.0) * localisation.fwhm_std_nm / localisation.fwhm_nm
+    return float(np.hypot(constant, width))
+
+
+def _regression_row(
+    joint: JointFit, m: int, mode: str, layer: str, geometry: Geometry, context: StepContext
+) -> dict[str, Any] | None:
+    """Regress the map of energies on the wave, weighted by its standard deviations."""
+    maps = context.maps["fit_peaks"]
+    name = "energy_mev" if "energy_mev" in maps else "apparent_energy_mev"
+    energy, std = (np.asarray(maps[key].sel(mode=mode).values, dtype=float) for key in (name, f"{name}_std"))
+    seen = np.asarray(maps["mode_status"].sel(mode=mode).values) <= 1
+    regressors = joint.regressors[:, :, m, :]
+    chosen = seen & np.isfinite(energy) & (std > 0.0) & np.isfinite(regressors).all(axis=2)
+    if chosen.sum() < 10:
+        return None
+    design = regressors[chosen] / std[chosen][:, None]
+    covariance = np.linalg.pinv(design.T @ design)
+    value = covariance @ design.T @ (energy[chosen] / std[chosen])
+    misfit = float(((energy[chosen] / std[chosen] - design @ value) ** 2).sum() / max(chosen.sum() - 3, 1))
+    mean = MeanAmplitude(value[1:], covariance[1:, 1:] * max(misfit, 1.0), int(chosen.sum()) - 3, float("nan"))
+    spread = np.sqrt(np.diag(mean.covariance))
+    return {
+        "mode": mode, "layer": layer, "method": "regression", "role": "exploratory", "amplitude_mev": mean.amplitude,
+        "amplitude_mev_std": mean.amplitude_std, "amplitude_mev_syst": mean.amplitude * _attenuation_error(joint, m),
+        "amplitude_low_mev": np.nan, "amplitude_high_mev": np.nan, "phase_rad": mean.phase_rad,
+        "phase_rad_std": mean.phase_std_rad, "cos_mev": value[1], "cos_mev_std": spread[0], "sin_mev": value[2],
+        "sin_mev_std": spread[1], "p_value": np.nan, "n_units": 0, "mean_energy_mev": value[0],
+        "mean_energy_mev_std": float(np.sqrt(covariance[0, 0] * max(misfit, 1.0))), "p_value_rotation": np.nan,
+        "status": "positions as units: no test",
+    }  # fmt: skip
+
+
+def unit_table(joint: JointFit, context: StepContext) -> pd.DataFrame:
+    """Return one row per half-slab plane and mode: its complex amplitude with counting deviations."""
+    import pandas as pd
+
+    from phonon_eels.steps.measure_modulation import whole_units
+
+    rows = []
+    for m, mode in enumerate(joint.model.mode_names):
+        if joint.localisation[m] is None:
+            continue
+        whole = whole_units(joint, m)
+        layer = main_layer(context, mode)
+        for unit, fit in joint.units.items():
+            spread = np.sqrt(np.diag(fit.covariance[m]))
+            rows.append(
+                {
+                    "half_slab": unit,
+                    "mode": mode,
+                    "layer": layer,
+                    "energy_mev": joint.reference_mev[m] + fit.value[m, 0],
+                    "energy_mev_std": spread[0],
+                    "cos_mev": fit.value[m, 1],
+                    "cos_mev_std": spread[1],
+                    "sin_mev": fit.value[m, 2],
+                    "sin_mev_std": spread[2],
+                    "n_positions": fit.n_positions,
+                    "used": unit in whole,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def phase_bin_table(joint: JointFit, geometry: Geometry, n_bins: int, context: StepContext) -> pd.DataFrame:
+    """Return energies by phase for every mode in its layer, as seen (not corrected for leakage)."""
+    import pandas as pd
+
+    rows = []
+    for m, mode in enumerate(joint.model.mode_names):
+        localisation = joint.localisation[m]
+        layer = main_layer(context, mode)
+        if localisation is None or layer is None:
+            continue
+        share = localisation.signed_share
+        inside = np.isfinite(geometry.lateral_phase_rad) & (np.abs(share) > OWN_SHARE)
+        # The phase outward is the lateral one, turned by half a wave where the signed share is negative.
+        outward = np.mod(geometry.lateral_phase_rad + np.where(share < 0.0, np.pi, 0.0), 2 * np.pi)
+        if not inside.any():
+            continue
+        phase, energy, std, n = binned_energies(joint.scores, m, outward, inside, n_bins, joint.model.fwhm_mev)
+        rows += [
+            {"mode": mode, "layer": layer, "phase_rad": phase[b], "energy_mev": energy[b], "energy_mev_std": std[b], "n_positions": int(n[b])}
+            for b in range(n_bins)
+            if np.isfinite(energy[b])
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def modulation_spectrum(
+    image: SpectrumImage,
+    joint: JointFit,
+    geometry: Geometry,
+    alignment: Alignment,
+    context: StepContext,
+    primary_mode: str,
+    primary_layer: str,
+) -> pd.DataFrame:
+    """Return the lock-in of every energy channel at the superstructure's phase, for the planes of the primary layer.
+
+    No line shape enters. `shift_template_e` is what the fitted energy modulation of the primary mode alone would give.
+    """
+    import pandas as pd
+
+    m = joint.model.mode_names.index(primary_mode)
+    localisation = joint.localisation[m]
+    assert localisation is not None
+    share = np.nan_to_num(localisation.signed_share)
+    phase = np.nan_to_num(geometry.lateral_phase_rad)
+    own = np.isfinite(geometry.lateral_phase_rad) & (np.abs(share) > OWN_SHARE) & (alignment.channel >= 0)
+    wave = np.stack([np.ones_like(phase), np.sign(share) * np.cos(phase), np.sign(share) * np.sin(phase)])
+    weights = wave * own
+    sums, squares = aligned_sums(
+        image, alignment, joint.model.first_channel, joint.model.energies_mev.size, weights, context.backend
+    )
+    normal = np.einsum("irc,jrc->ij", weights, wave)
+    inverse = np.linalg.inv(normal)
+    spectrum = inverse @ sums
+    std = np.sqrt(np.maximum((inverse**2) @ squares, 0.0))
+    area = float((joint.areas[..., m] * own).sum() / max(own.sum(), 1))
+    line = joint.model.tables.values[m, 0, :, 0, 6:-6]
+    node = int(
+        np.clip(
+            round((joint.reference_mev[m] - joint.model.tables.first_node_mev[m]) / joint.model.tables.node_step_mev),
+            1,
+            len(line) - 2,
+        )
+    )
+    slope = (line[node + 1] - line[node - 1]) / (2.0 * joint.model.tables.node_step_mev)
+    mean_share = float(np.abs(share[own]).mean()) if own.any() else 0.0
+    return pd.DataFrame(
+        {
+            "layer": primary_layer,
+            "energy_loss_mev": joint.model.energies_mev,
+            "mean_e": spectrum[0],
+            "cos_e": spectrum[1],
+            "sin_e": spectrum[2],
+            "std_e": std[1],
+            "shift_template_cos_e": area * slope * mean_share * joint.common.value[m, 1],
+            "shift_template_sin_e": area * slope * mean_share * joint.common.value[m, 2],
+            "shift_template_e": area * slope * mean_share * joint.common.value[m, 1],
+        }
+    )
+
+
+def period_table(joint: JointFit, geometry: Geometry, context: StepContext, primary_mode: str) -> pd.DataFrame:
+    """Return the likelihood gain of waves of other periods; descriptive."""
+    import pandas as pd
+
+    m = joint.model.mode_names.index(primary_mode)
+    localisation = joint.localisation[m]
+    assert localisation is not None
+    periods = geometry.period_nm * np.exp(np.linspace(np.log(0.4), np.log(2.5), 121))
+    base = np.full(joint.scores.usable.shape, joint.reference_mev[m])
+    gain = period_scan(joint.scores, m, base, geometry.b_nm, localisation.signed_share, geometry.half_slab, periods)
+    return pd.DataFrame({"period_nm": periods, "statistic": gain})
+
+
+def localisation_table(joint: JointFit) -> pd.DataFrame:
+    """Return width of localisation and constant share of every mode."""
+    import pandas as pd
+
+    rows = [
+        {
+            "mode": mode,
+            "fwhm_nm": entry.fwhm_nm,
+            "fwhm_nm_std": entry.fwhm_std_nm,
+            "constant_share": entry.constant_share,
+            "constant_share_std": entry.constant_share_std,
+        }
+        for mode, entry in zip(joint.model.mode_names, joint.localisation, strict=True)
+        if entry is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+def defence_table(
+    joint: JointFit,
+    geometry: Geometry,
+    context: StepContext,
+    antiphase: MeanAmplitude,
+    inphase: MeanAmplitude,
+    primary_mode: str,
+) -> pd.DataFrame:
+    """Return the built-in null channels, each with a number and a verdict.
+
+    In-phase: what is equal in both planes of a slab at equal lateral place (drift of energy, current, thickness) would
+    show here. Zero-loss width and centre: locked in at the same phase, plane by plane.
+    """
+    import pandas as pd
+
+    rows = [_inphase_row(antiphase, inphase)]
+    for name, text in (("zlp_fwhm_mev", "zero-loss width at q"), ("zlp_center_mev", "zero-loss centre at q")):
+        if name in context.maps.get("align_zlp", {}):
+            rows.append(
+                _null_row(joint, geometry, np.asarray(context.maps["align_zlp"][name].values), text, primary_mode)
+            )
+    m = joint.model.mode_names.index(primary_mode)
+    rows.append(
+        _null_row(
+            joint,
+            geometry,
+            joint.areas[..., m],
+            f"area of {primary_mode} at q (information)",
+            primary_mode,
+            unit="electrons",
+        )
+    )
+    return pd.DataFrame(rows)
+
+
+def _inphase_row(antiphase: MeanAmplitude, inphase: MeanAmplitude) -> dict[str, Any]:
+    if not np.isfinite(inphase.p_value):
+        verdict, sentence = "no power", "only planes of one orientation are in view"
+    elif inphase.p_value > 0.01 or inphase.amplitude < antiphase.amplitude / 3.0:
+        verdict, sentence = "pass", "the in-phase amplitude is compatible with zero or small beside the antiphase one"
+    else:
+        verdict, sentence = (
+            "fail",
+            "the in-phase amplitude is significant: something common to all planes follows the wave",
+        )
+    return {
+        "defence": "in-phase sum of the planes", "value": inphase.amplitude, "std": inphase.amplitude_std, "unit": "meV",
+        "p_value": inphase.p_value, "verdict": verdict, "sentence": sentence,
+    }  # fmt: skip
+
+
+def _null_row(
+    joint: JointFit, geometry: Geometry, values: np.ndarray, text: str, primary_mode: str, unit: str = "meV"
+) -> dict[str, Any]:
+    """Lock a map in at the phase of the primary mode's planes, unit by unit."""
+    from phonon_eels.steps.measure_modulation import whole_units
+
+    m = joint.model.mode_names.index(primary_mode)
+    units = whole_units(joint, m)
+    regressors = joint.regressors[:, :, m, :]
+    weight = joint.scores.information[..., m, m] * joint.scores.usable
+    amplitudes = []
+    for number in units:
+        chosen = (
+            (geometry.half_slab == number) & np.isfinite(values) & np.isfinite(regressors).all(axis=2) & (weight > 0.0)
+        )
+        design = regressors[chosen] * np.sqrt(weight[chosen])[:, None]
+        amplitudes.append(np.linalg.lstsq(design, values[chosen] * np.sqrt(weight[chosen]), rcond=None)[0][1:])
+    mean, _ = antiphase_and_inphase(np.array(amplitudes).reshape(-1, 2), np.ones(len(amplitudes)))
+    quiet = not np.isfinite(mean.p_value) or mean.p_value > 0.01
+    sentence = (
+        "nothing follows the wave there"
+        if quiet
+        else "it follows the wave too; the fit lets it vary freely at each position"
+    )
+    verdict = "no power" if not np.isfinite(mean.p_value) else ("pass" if quiet else "not distinguished")
+    return {
+        "defence": text, "value": mean.amplitude, "std": mean.amplitude_std, "unit": unit, "p_value": mean.p_value,
+        "verdict": verdict, "sentence": sentence,
+    }  # fmt: skip
