@@ -63,7 +63,7 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry(
         "measure_modulation",
         needs=("align_zlp", "fit_peaks", "assign_layers", "map_superstructure"),
-        shared=("acquisition", "material", "route"),
+        shared=("acquisition", "material", "route", "seed"),
     ),
     StepEntry(
         "report",
