@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 
 from phonon_eels.backends.cpu import CpuBackend
+from phonon_eels.config import load_material
+from phonon_eels.config.simulation import SimulationSettings
 from phonon_eels.quality.checks import check
 from phonon_eels.quality.noise import estimate_noise
 from phonon_eels.quality.statistics import saturation_level, scan_statistics
 from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
+from phonon_eels.simulate.build import simulate
 from phonon_eels.spectrum_image import EnergyAxis, NoiseModel, ScanAxis, SpectrumImage
 
 ENERGY = EnergyAxis(-60.0, 0.5, 400)
 
 
-def peak_shape(offset_mev: float | np.ndarray = 0.0, fwhm_mev: float = 8.0) -> np.ndarray:
+def peak_shape(
+    offset_mev: float | np.ndarray = 0.0, fwhm_mev: float | np.ndarray = 8.0, tail: float | np.ndarray = 1.0
+) -> np.ndarray:
     """Split Pearson VII of unit height."""
-    x = (ENERGY.energies_mev - np.asarray(offset_mev)[..., None]) / (fwhm_mev / 2)
-    exponent = np.where(x < 0, 1.9, 1.6)
+    x = (ENERGY.energies_mev - np.asarray(offset_mev)[..., None]) / (np.asarray(fwhm_mev)[..., None] / 2)
+    exponent = np.where(x < 0, 1.9, 1.6) * np.asarray(tail)[..., None]
     return (1 + x**2 * (2 ** (1 / exponent) - 1)) ** (-exponent)
 
 
@@ -28,15 +33,19 @@ def scan(
     dark: float = 0.0,
     read_e: float = 0.0,
     spread: float = 0.0,
+    wander: float = 0.0,
     height: float = 1e4,
     shape: tuple[int, int] = (20, 20),
     seed: int = 0,
     **changes: Any,
 ) -> SpectrumImage:
-    """Drifting zero-loss peaks of wandering height, counted by a detector."""
+    """Drifting zero-loss peaks of wandering height (and width and tails), counted by a detector."""
     random = np.random.default_rng(seed)
     drift = 0.1 * np.cumsum(random.normal(0, 1, shape), axis=1)
-    electrons = height * peak_shape(drift) * (1 + 0.1 * np.sin(np.arange(shape[1]) / 3))[:, None] + 0.5
+    width, tail = (1 + wander * random.normal(size=shape) for _ in range(2))
+    electrons = (
+        height * peak_shape(drift, 8.0 * width, tail) * (1 + 0.1 * np.sin(np.arange(shape[1]) / 3))[:, None] + 0.5
+    )
     counted = random.poisson(electrons).astype(float)
     if spread:
         bell = np.exp(-0.5 * (np.arange(-5, 6) / spread) ** 2)
@@ -105,6 +114,17 @@ def test_detector_is_measured(truth: dict[str, Any]) -> None:
     assert measured.noise_correlation == 1.0
 
 
+@pytest.mark.parametrize("seed", [9001, 9002])
+def test_wander_and_layers_are_not_taken_for_noise(seed: int) -> None:
+    """With a model of what wanders beside the mean, the gain of these scans came out 5 to 12 % low."""
+    settings = {"title": "", "seed": seed, "scan": {"rows": 40, "columns": 48}, "detector": {"gain": 2.5}}
+    image = simulate(SimulationSettings.model_validate(settings), load_material("bi2212")).image
+    measured = estimate_noise(image, found(image)).gain
+    assert measured is not None
+    assert measured.value == pytest.approx(2.5, rel=0.025)
+    assert abs(measured.value - 2.5) < 3 * measured.std
+
+
 def test_gain_is_the_plateau_where_channels_share_electrons() -> None:
     image = scan(gain=2.0, dark=20.0, read_e=1.0, spread=0.85, shape=(32, 32))
     measured = estimate_noise(image, found(image))
@@ -133,7 +153,7 @@ def test_what_data_cannot_tell_stays_unknown() -> None:
     assert "2 × 2 positions are too few" in estimate_noise(few).reasons[0]
     flat = scan(height=0.0, dark=100.0, read_e=3.0)
     assert estimate_noise(flat).gain is None
-    assert "variance does not grow" in estimate_noise(flat).reasons[0]
+    assert "the gain is not determined" in estimate_noise(flat).reasons[0]
     smooth = scan(noise=NoiseModel(denoised=True))
     assert "not raw any more" in estimate_noise(smooth).reasons[0]
 
@@ -143,10 +163,11 @@ def test_what_data_cannot_tell_stays_unknown() -> None:
 def test_stated_deviations_are_honest() -> None:
     pulls = {"gain": [], "dark_level": []}  # type: dict[str, list[float]]
     for seed in range(60):
-        image = scan(gain=2.0, dark=30.0, read_e=1.0, seed=seed, shape=(16, 16))
+        image = scan(gain=2.0, dark=30.0, read_e=1.0, wander=0.01, seed=seed, shape=(24, 24))
         measured = estimate_noise(image, found(image))
         for name, truth in (("gain", 2.0), ("dark_level", 30.0)):
             value = getattr(measured, name)
+            assert value is not None
             pulls[name].append((value.value - truth) / value.std)
     for name, values in pulls.items():
         assert abs(np.mean(values)) < 0.6, name
