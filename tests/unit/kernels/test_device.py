@@ -1,0 +1,55 @@
+"""The decorator of all kernels."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from phonon_eels.kernels import device
+from phonon_eels.kernels.likelihood import dot
+from phonon_eels.kernels.linear import cholesky
+
+FOLDER = "from phonon_eels.kernels import device; import numba; print(device._cache_by_sources(), numba.config.CACHE_DIR)"
+
+
+def _python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    ).stdout.split()
+
+
+@pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
+def test_kernels_are_compiled_release_the_lock_and_divide_like_numpy():
+    options = cholesky.targetoptions
+    assert options["nogil"]
+    assert options["error_model"] == "numpy"
+    assert not options.get("parallel", False)
+
+
+@pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
+def test_only_reducing_kernels_may_reorder_sums():
+    assert "reassoc" not in cholesky.targetoptions["fastmath"]
+    assert "reassoc" in dot.targetoptions["fastmath"]
+    # Neither may assume that there are no NaN: missing channels are NaN.
+    assert {"nnan", "ninf", "fast"}.isdisjoint(dot.targetoptions["fastmath"])
+    assert np.isnan(dot(np.array([1.0, np.nan]), np.array([1.0, 1.0])))
+
+
+def test_compiled_code_is_kept_by_the_sources_of_all_kernels(tmp_path):
+    home = {"XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": ""}
+    folder, used = _python(FOLDER, **home)
+    assert folder == used
+    assert folder.startswith(str(tmp_path / "phonon_eels" / "kernels-"))
+    assert _python(FOLDER, **home)[0] == folder
+
+
+def test_folder_the_user_has_chosen_is_left_alone(tmp_path):
+    assert _python(FOLDER, NUMBA_CACHE_DIR=str(tmp_path)) == ["None", str(tmp_path)]
+
+
+def test_under_the_simulator_kernels_stay_plain_python():
+    kind = "from phonon_eels.kernels.linear import cholesky; from phonon_eels.kernels.likelihood import dot; "
+    kind += "print(type(cholesky).__name__, type(dot).__name__)"
+    assert _python(kind, NUMBA_ENABLE_CUDASIM="1") == ["function", "function"]
