@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from phonon_eels.kernels.device import kernel
@@ -18,16 +20,45 @@ def clean_rows(
     state: np.ndarray,  # (channels,), 0 = usable
     read_variance_e: float,
     level: float,
+    narrow: bool,
     cleaned: np.ndarray,  # out
 ) -> int:
-    """Take a first guess without spikes."""
+    """Take a first guess without spikes.
+
+    With `narrow` lines, which a running median would take out like spikes, what the neighbouring positions show too stays.
+    """
     usable = (state == 0).astype(np.uint8)
     scratch = np.empty(8)
     replaced = 0
     for r in range(spectra.shape[0]):
         for p in range(spectra.shape[1]):
             replaced += clean_spectrum(spectra[r, p], usable, read_variance_e, level, scratch, cleaned[r, p])
+            if narrow:
+                replaced -= restore_lines(spectra[r], p, usable, cleaned[r, p])
     return replaced
+
+
+@kernel
+def restore_lines(row: np.ndarray, p: int, usable: np.ndarray, cleaned: np.ndarray) -> int:
+    """Put back what a neighbouring position has at least half of, one channel aside at most; a cosmic ray is alone.
+
+    Without a neighbour the highest channel and the two beside it stay.
+    """
+    n_columns, n = row.shape
+    top = int(np.argmax(row[p]))
+    restored = 0
+    for c in range(n):
+        if not usable[c] or cleaned[c] == row[p, c] or not math.isfinite(row[p, c]):
+            continue
+        seen = n_columns == 1 and abs(c - top) <= 1
+        for q in (p - 1, p + 1):
+            if 0 <= q < n_columns:
+                for k in range(max(c - 1, 0), min(c + 2, n)):
+                    seen = seen or row[q, k] >= 0.5 * row[p, c] > 0.0
+        if seen:
+            cleaned[c] = row[p, c]
+            restored += 1
+    return restored
 
 
 @kernel

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROLES = ("primary", "secondary", "exploratory")
+FIRST_LOSS_MEV = 15.0
 TEMPLATE_NAMES = {
     "shift": "−∂S/∂E (energy shift)",
     "weight": "S (weight)",
@@ -29,9 +30,11 @@ TEMPLATE_NAMES = {
 def ranked_pairs(amplitudes: pd.DataFrame | None, table: pd.DataFrame, limit: int) -> list[tuple[str, str]]:
     """Return the (mode, layer) pairs of a table, the pre-declared primary one first, at most `limit` of them."""
     pairs = list(dict.fromkeys(zip(table["mode"].astype(str), table["layer"].astype(str), strict=True)))
-    rank = {}
+    rank: dict[tuple[str, str], int] = {}
     for row in _records(amplitudes):
-        rank[str(row.get("mode")), str(row.get("layer"))] = ROLES.index(row["role"]) if row.get("role") in ROLES else 3
+        # A pair may have rows of several methods; the first of the highest role counts.
+        pair = (str(row.get("mode")), str(row.get("layer")))
+        rank[pair] = min(ROLES.index(row["role"]) if row.get("role") in ROLES else 3, rank.get(pair, 4))
     return sorted(pairs, key=lambda pair: rank.get(pair, 4))[:limit]
 
 
@@ -103,7 +106,7 @@ def draw_phase_dependence(
     ax.ticklabel_format(axis="y", useOffset=False)
     ax.set(xlabel="superstructure phase (rad)", ylabel="energy (meV)")
     heading = f"{style.literal(mode)} in {style.layer_text(layer)}" + (f" ({role})" if role in ROLES else "")
-    ax.set_title(heading + "\n" + _amplitude_words(row), fontsize=6.5, color=colour if role == "primary" else style.INK)
+    ax.set_title(heading + "\n" + _amplitude_words(row), fontsize=6, color=colour if role == "primary" else style.INK)
 
 
 def _draw_harmonic(
@@ -285,6 +288,14 @@ def _draw_component(ax: Axes, part: pd.DataFrame, component: str, colour: str) -
         ax.fill_between(energy, -std, std, color="#dddddd", linewidth=0, label="±1 std of no modulation")
     ax.axhline(0, color=style.MUTED, linewidth=0.5)
     ax.plot(energy, values, color=style.INK, linewidth=0.8, label="measured")
+    losses = energy > FIRST_LOSS_MEV
+    if losses.any():
+        # The zero-loss peak wanders too, and by far more electrons: the axis is that of the losses, the peak is cut.
+        top = 1.3 * float(
+            np.nanmax(np.abs(np.concatenate([values[losses], 3.0 * std[losses] if "std_e" in part else []])))
+        )
+        before = 0.0 if ax.get_autoscaley_on() else ax.get_ylim()[1]
+        ax.set_ylim(-max(top, before), max(top, before))
     shades = iter((style.PALETTE[1], *style.PALETTE[2:]))
     for name in (str(column) for column in part.columns if "template" in str(column)):
         kind = name.split("_")[0]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 NOISE_NODES = 200
+TYPICAL_NULL_LENGTH = float(np.sqrt(2.0 * np.log(2.0)))
+"""Median length of a vector of noise alone, in standard deviations of a component."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class MeanAmplitude:
         The length of a noisy vector is biased upwards; subtracting a bias does not mend that (SCIENCE §9), inverting the
         distribution of the length does. The noise is itself estimated from few planes, so the distribution is averaged
         over what is then known of it (scaled inverse chi-squared with `dof`): far from zero this is Student's interval, at
-        zero the lower end is 0.
+        zero the lower end is 0. A vector shorter than noise alone would give in half of all cases excludes nothing that
+        such a typical one would not (power-constrained limit, arXiv:1105.3166), so the interval is never empty.
         """
         from scipy.optimize import brentq
         from scipy.stats import chi2, ncx2
@@ -75,16 +78,19 @@ class MeanAmplitude:
         quantiles = (np.arange(NOISE_NODES) + 0.5) / NOISE_NODES
         variance = noise**2 * self.dof / chi2.ppf(quantiles, self.dof)
 
-        def below(amplitude: float) -> float:
+        def below(amplitude: float, observed: float) -> float:
             """Probability of a shorter vector than the observed one if this were the truth."""
-            return float(np.mean(ncx2.cdf(length**2 / variance, 2, np.maximum(amplitude**2 / variance, 1e-12))))
+            return float(np.mean(ncx2.cdf(observed**2 / variance, 2, np.maximum(amplitude**2 / variance, 1e-12))))
 
         tail = 0.5 * (1.0 - confidence)
-        top = length + 10.0 * noise
-        while below(top) > tail:
+        typical = max(length, TYPICAL_NULL_LENGTH * noise)
+        top = typical + 10.0 * noise
+        while below(top, typical) > tail:
             top *= 1.5
-        low = 0.0 if below(0.0) < 1.0 - tail else brentq(lambda a: below(a) - (1.0 - tail), 0.0, top)
-        high = 0.0 if below(0.0) < tail else brentq(lambda a: below(a) - tail, 0.0, top)
+        low = 0.0
+        if below(0.0, length) > 1.0 - tail:
+            low = brentq(lambda a: below(a, length) - (1.0 - tail), 0.0, top)
+        high = brentq(lambda a: below(a, typical) - tail, 0.0, top)
         return float(low), float(high)
 
 

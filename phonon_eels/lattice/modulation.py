@@ -128,11 +128,27 @@ def modelled_energies(reference_mev: np.ndarray, fit: UnitFit, regressors: np.nd
 
 
 def binned_energies(
-    scores: Scores, mode: int, phase_rad: np.ndarray, inside: np.ndarray, n_bins: int, fwhm_mev: np.ndarray
+    scores: Scores,
+    mode: int,
+    mean_mev: float,
+    phase_rad: np.ndarray,
+    share: np.ndarray,
+    inside: np.ndarray,
+    n_bins: int,
+    fwhm_mev: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return mean phase, energy, its standard deviation and number of positions of each bin of phase.
 
-    Each bin is one likelihood: the energies of all modes and (with a prior) their widths are free in it.
+    Each bin is one likelihood: the energies of all modes and (with a prior) their widths are free in it. What the bin's
+    energy differs from the mode's mean is damped at each position by the share of the signal that comes from its own
+    plane, so that the energies are those of the plane and no line shape over phase is assumed.
+
+    Parameters
+    ----------
+    mean_mev
+        Mean energy of the mode over phase.
+    share
+        (rows, columns) share of the mode's signal from planes at this phase, positive.
     """
     modes = scores.n_modes
     bins = np.floor(np.mod(phase_rad, 2 * np.pi) / (2 * np.pi) * n_bins).astype(float)
@@ -143,19 +159,20 @@ def binned_energies(
         if not chosen.any():
             continue
         information = scores.information[chosen]
-        matrix = information.sum(axis=0)
+        weight = information[:, mode, mode]
+        reference = (weight[:, None] * scores.energies_mev[chosen]).sum(axis=0) / max(weight.sum(), 1e-300)
+        reference[mode] = mean_mev
+        damping = np.ones((int(chosen.sum()), 2 * modes))
+        damping[:, mode] = share[chosen]
+        away = scores.energies_mev[chosen] - reference
+        score = scores.score[chosen] + np.einsum("pij,pj->pi", information[..., :modes], away)
+        matrix = np.einsum("pi,pij,pj->ij", damping, information, damping, optimize=True)
         matrix[np.arange(modes), np.arange(modes)] += HARMONIC_PRIOR_MEV**-2.0
         matrix[np.arange(modes, 2 * modes), np.arange(modes, 2 * modes)] += (WIDTH_PRIOR_FRACTION * fwhm_mev) ** -2.0
         inverse = np.linalg.inv(matrix)
-        weight = information[:, mode, mode]
-        center = (weight[:, None] * scores.energies_mev[chosen]).sum(axis=0) / max(weight.sum(), 1e-300)
-        moved = scores.score[chosen] + np.einsum(
-            "pij,pj->pi", information[..., :modes], scores.energies_mev[chosen] - center
-        )
-        result[1, b] = center[mode] + (inverse @ moved.sum(axis=0))[mode]
+        result[1, b] = mean_mev + (inverse @ (damping * score).sum(axis=0))[mode]
         result[2, b] = np.sqrt(inverse[mode, mode])
-        phasor = (weight * np.exp(1j * phase_rad[chosen])).sum()
-        result[0, b] = np.mod(np.angle(phasor), 2 * np.pi)
+        result[0, b] = np.mod(np.angle((weight * np.exp(1j * phase_rad[chosen])).sum()), 2 * np.pi)
     return result[0], result[1], result[2], result[3]
 
 

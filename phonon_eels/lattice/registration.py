@@ -28,7 +28,7 @@ SMOOTHING_COARSE = 1.3  # takes out most of what coarse sampling folds back
 DISTORTION = 0.01  # standard deviation of a correlation from what is no noise: scan distortion, changes of the specimen
 DISTORTION_COARSE = 0.2  # the same where columns of atoms are sampled too coarsely and pretend other shifts
 COARSE_STEP_NM = 0.12  # half of the smallest usual distance of atomic columns
-MAX_SURPRISE = 12.0  # of a step between frames, in log likelihood
+MAX_SURPRISE = 25.0  # of a step between frames, in log likelihood
 LOST_CORRELATION = 0.6  # of the median so far: a frame below it must not move the reference
 
 

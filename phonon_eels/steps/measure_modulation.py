@@ -75,7 +75,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     Returns
     -------
     StepResult
-        Tables `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`;
+        Tables `modes`, `pairs` (modulation taken out), `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`;
         summary `primary` and `claim`. Skipped, with the reason, without layers or superstructure.
 
     Raises
@@ -101,7 +101,10 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     testable = bool(np.isfinite(primary["p_value"]))
     claim = testable and primary["p_value"] < 1.0 - settings.confidence and not (defences["verdict"] == "fail").any()
     spectrum = tables.modulation_spectrum(image, joint, geometry, alignment, context, primary_mode, primary_layer)
+    modes, pairs = tables.joint_mode_tables(joint, geometry, context)
     result = {
+        "modes": modes,
+        "pairs": pairs,
         "amplitudes": amplitudes,
         "units": tables.unit_table(joint, context),
         "phase_bins": tables.phase_bin_table(joint, geometry, settings.phase_bins, context),

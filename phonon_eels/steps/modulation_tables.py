@@ -190,7 +190,7 @@ def unit_table(joint: JointFit, context: StepContext) -> pd.DataFrame:
 
 
 def phase_bin_table(joint: JointFit, geometry: Geometry, n_bins: int, context: StepContext) -> pd.DataFrame:
-    """Return energies by phase for every mode in its layer, as seen (not corrected for leakage)."""
+    """Return energies by phase for every mode in its layer, corrected for what leaks in from other planes."""
     import pandas as pd
 
     rows = []
@@ -205,13 +205,60 @@ def phase_bin_table(joint: JointFit, geometry: Geometry, n_bins: int, context: S
         outward = np.mod(geometry.lateral_phase_rad + np.where(share < 0.0, np.pi, 0.0), 2 * np.pi)
         if not inside.any():
             continue
-        phase, energy, std, n = binned_energies(joint.scores, m, outward, inside, n_bins, joint.model.fwhm_mev)
+        mean = float(joint.reference_mev[m] + joint.common.value[m, 0])
+        phase, energy, std, n = binned_energies(
+            joint.scores, m, mean, outward, np.abs(share), inside, n_bins, joint.model.fwhm_mev
+        )
         rows += [
             {"mode": mode, "layer": layer, "phase_rad": phase[b], "energy_mev": energy[b], "energy_mev_std": std[b], "n_positions": int(n[b])}
             for b in range(n_bins)
             if np.isfinite(energy[b])
         ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def joint_mode_tables(joint: JointFit, geometry: Geometry, context: StepContext) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return modes and close pairs with the modulation taken out.
+
+    Energies whose modulation is not averaged over whole periods shift a scan's mean; here every plane's mean is that of the
+    fitted wave. Means and standard deviations are those of the planes.
+    """
+    import pandas as pd
+
+    from phonon_eels.steps.measure_modulation import whole_units
+
+    names = joint.model.mode_names
+    common = set.intersection(*(set(whole_units(joint, m)) for m in range(len(names))))
+    units = sorted(common) if len(common) > 2 else sorted(joint.units)
+    values = np.array([joint.reference_mev + joint.units[unit].value[: len(names), 0] for unit in units])
+    usable = joint.scores.usable
+    areas = np.array([joint.areas[usable & (geometry.half_slab == unit)].mean(axis=0) for unit in units])
+    n = len(units)
+
+    def told(samples: np.ndarray) -> tuple[float, float]:
+        return float(samples.mean()), float(samples.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+
+    modes = pd.DataFrame(
+        [
+            {"mode": name, "energy_mev": told(values[:, m])[0], "energy_mev_std": told(values[:, m])[1], "n_units": n}
+            for m, name in enumerate(names)
+        ]
+    )
+    rows = []
+    for low_name, high_name in context.material.pairs:
+        if low_name not in names or high_name not in names:
+            continue
+        low, high = names.index(low_name), names.index(high_name)
+        weighted = areas[:, low] * values[:, low] + areas[:, high] * values[:, high]
+        row: dict[str, Any] = {"pair": f"{low_name}+{high_name}"}
+        for key, samples in (
+            ("centroid_mev", weighted / (areas[:, low] + areas[:, high])),
+            ("splitting_mev", values[:, high] - values[:, low]),
+            ("area_ratio", areas[:, low] / areas[:, high]),
+        ):
+            row[key], row[f"{key}_std"] = told(samples)
+        rows.append(row)
+    return modes, pd.DataFrame(rows)
 
 
 def modulation_spectrum(
@@ -225,7 +272,7 @@ def modulation_spectrum(
 ) -> pd.DataFrame:
     """Return the lock-in of every energy channel at the superstructure's phase, for the planes of the primary layer.
 
-    No line shape enters. `shift_template_e` is what the fitted energy modulation of the primary mode alone would give.
+    No line shape enters. `cos_` and `sin_shift_template_e` are what the fitted energy modulation of the primary mode alone would give.
     """
     import pandas as pd
 
@@ -263,9 +310,8 @@ def modulation_spectrum(
             "cos_e": spectrum[1],
             "sin_e": spectrum[2],
             "std_e": std[1],
-            "shift_template_cos_e": area * slope * mean_share * joint.common.value[m, 1],
-            "shift_template_sin_e": area * slope * mean_share * joint.common.value[m, 2],
-            "shift_template_e": area * slope * mean_share * joint.common.value[m, 1],
+            "cos_shift_template_e": area * slope * mean_share * joint.common.value[m, 1],
+            "sin_shift_template_e": area * slope * mean_share * joint.common.value[m, 2],
         }
     )
 

@@ -25,6 +25,7 @@ POWER = 0.6  # of the threshold: a spike as large as the threshold then fails to
 SPARED_FWHM = 1.5  # half width of the spared zero-loss peak, in its FWHM
 MIN_GROUPS = 16  # means whose median tells the mean spectrum without its spikes
 HOT_EXCESS = 0.05  # a channel off by less than 5 % in the mean is the gain reference's business
+NARROW_FWHM = 3.5  # channels; a running median of seven takes out a zero-loss peak of such a width like a spike
 LISTED = 1000  # spikes in the table, the largest
 
 
@@ -246,7 +247,8 @@ def _find(
         if known is not None:
             state[np.asarray(known) & (state != SATURATED)] = GROWN
         cleaned, flags, expected = np.empty_like(z), np.zeros(z.shape, np.uint8), np.zeros_like(z)
-        clean_rows(z, hot_only, read, 4.0 * survey.noise_scale, cleaned)
+        narrow = survey.zero_loss_half < SPARED_FWHM * NARROW_FWHM
+        clean_rows(z, hot_only, read, 4.0 * survey.noise_scale, narrow, cleaned)
         find_in_rows(
             z, cleaned, state, read, survey.noise_scale, level, survey.half, survey.zero_loss_half,
             settings.grow_channels, flags, expected,

@@ -69,6 +69,12 @@ def _mode_rows(context: StepContext, modes: Mapping[str, Mapping[str, Any]]) -> 
         ):
             continue
         energy, std = row["energy_mev"], row.get("energy_mev_std")
+        joint = next(
+            (r for r in records(table_of(context, "measure_modulation", "modes")) if r["mode"] == row["mode"]), None
+        )
+        if joint is not None and math.isfinite(number(joint["energy_mev_std"])):
+            # Part of a period of a modulated energy shifts the scan's mean; the joint fit takes the modulation out.
+            energy, std = joint["energy_mev"], joint["energy_mev_std"]
         found.append(_row(f"energy of {row['mode']}", energy, std, _energy(true), "meV"))
         width, std = row.get("fwhm_mev"), row.get("fwhm_mev_std")
         found.append(_row(f"FWHM of {row['mode']}", width, std, true.get("fwhm_mev"), "meV"))
@@ -82,12 +88,14 @@ def _pair_rows(context: StepContext, modes: Mapping[str, Mapping[str, Any]]) -> 
         if str(row.get("identifiable", "identifiable")).startswith("not"):
             continue
         name = str(row.get("pair"))
+        joint = next((r for r in records(table_of(context, "measure_modulation", "pairs")) if r["pair"] == name), {})
         true = planted.get(name) or _planted_pair(row, modes)
         for key, unit in (("centroid_mev", "meV"), ("splitting_mev", "meV"), ("area_ratio", "")):
             if key == "splitting_mev" and row.get("identifiable") == "centroid only":
                 continue
             words = key.removesuffix("_mev").replace("_", " ")
-            found.append(_row(f"{words} of {name}", row.get(key), row.get(f"{key}_std"), true.get(key), unit))
+            best = joint if math.isfinite(number(joint.get(f"{key}_std"))) else row
+            found.append(_row(f"{words} of {name}", best.get(key), best.get(f"{key}_std"), true.get(key), unit))
     return [row for row in found if row is not None]
 
 
