@@ -95,7 +95,7 @@ class FineGrid:
         """Return the transform of the unit-area zero-loss peak averaged over a channel; None: of the channel alone."""
         frequency = fft.rfftfreq(self.size, d=self.step_mev)
         if zero_loss is None:
-            return np.asarray(np.sinc(frequency * self.dispersion_mev))
+            return np.asarray(np.sinc(frequency * self.dispersion_mev) / self.step_mev)
         half = (self.size - 1) // 2
         offsets = self.step_mev * np.arange(-half, half + 1)
         peak = split_pearson7(offsets, zero_loss.fwhm_mev, zero_loss.tail_loss, zero_loss.tail_gain)
