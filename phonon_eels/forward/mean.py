@@ -75,6 +75,16 @@ def width_groups(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list
     return [order.index(g) for g in group]
 
 
+def _smear(subchannel_mev: np.ndarray | None, dispersion_mev: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return where peaks lie within their channels, and the share of each place."""
+    if subchannel_mev is None:
+        return np.zeros(1), np.ones(1)
+    edges = dispersion_mev * np.linspace(-0.5, 0.5, 11)
+    counts, _ = np.histogram(subchannel_mev, edges)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    return centres[counts > 0], counts[counts > 0] / counts.sum()
+
+
 class MeanModel:
     """The model of the mean spectrum: linear in heights and areas, not in energies, widths and the zero-loss shape.
 
@@ -89,7 +99,11 @@ class MeanModel:
         dispersion_mev: float,
         zero_loss: ZeroLossShape | None,
         thermal_mev: float | None,
+        subchannel_mev: np.ndarray | None = None,
     ) -> None:
+        """Set up the model; `subchannel_mev` are the zero-loss centres from their channels' centres of the spectra that
+        were added, to be given where the peak is so narrow that adding by whole channels broadens it."""
+        self.smear_mev, self.smear_weights = _smear(subchannel_mev, dispersion_mev)
         self.modes = [material.modes[i] for i in modes_in_window(material, float(channels[-1] * dispersion_mev))]
         self.names = tuple(mode.name for mode in self.modes)
         self.settings = settings
@@ -129,7 +143,8 @@ class MeanModel:
             offset = self.dispersion_mev / (2.0 * np.sqrt(3.0))
             columns.append(
                 sum(
-                    0.5 * split_pearson7(self.energies_mev - shift + sign * offset, *vars(zero_loss).values())
+                    0.5 * weight * split_pearson7(self.energies_mev - shift - place + sign * offset, *vars(zero_loss).values())
+                    for place, weight in zip(self.smear_mev, self.smear_weights, strict=True)
                     for sign in (-1.0, 1.0)
                 )
             )

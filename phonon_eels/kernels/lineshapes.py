@@ -74,7 +74,8 @@ def loss_spectrum(
     response = susceptibility(energy, mode_mev, fwhm_mev, shape)
     near_zero = np.abs(energy) < 1e-6 * thermal_mev
     safe = np.where(near_zero, thermal_mev, energy)
-    spectrum = response / -np.expm1(-safe / thermal_mev)
+    # Far on the gain side of a 500 meV channel the exponential would overflow; the occupation is zero there anyway.
+    spectrum = response / -np.expm1(np.minimum(-safe / thermal_mev, 700.0))
     if near_zero.any():
         step = 1e-4 * thermal_mev
         slope = float(susceptibility(np.array([step]), mode_mev, fwhm_mev, shape)[0]) / step

@@ -14,6 +14,7 @@ from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel, fit_mean,
 from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window, rebuilt
 from phonon_eels.forward.pooled import COLUMNS, ROWS, Pooled, block_sums, local_energies, pool_scores, relative_to
 from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
+from phonon_eels.forward.zero_loss import NARROW_CHANNELS
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
@@ -114,7 +115,9 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
     weights = (alignment.channel >= 0).astype(float)[None]
     total, squares = aligned_sums(image, alignment, int(channels[0]), channels.size, weights, context.backend)
     n = max(float(weights.sum()), 1.0)
-    mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal)
+    narrow = response is not None and shape.fwhm_mev < NARROW_CHANNELS * image.energy.dispersion_mev
+    places = alignment.shift_mev[alignment.channel >= 0] if narrow else None
+    mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal, places)
     mean = fit_mean(mean_model, total[0] / n, np.maximum(squares[0], 1e-12) / n**2)
     model = build_forward_model(
         settings, material, channels, image.energy.dispersion_mev, mean.zero_loss, thermal,
