@@ -25,7 +25,9 @@ from phonon_eels.lattice.frame_match import (
 
 SMOOTHING = 0.7  # positions; keeps single-position noise from making peaks of its own
 SMOOTHING_COARSE = 1.3  # takes out most of what coarse sampling folds back
-DISTORTION = 0.01  # standard deviation of a correlation from what is no noise: scan distortion, changes of the specimen
+DISTORTION = (
+    0.005  # standard deviation of a correlation from what is no noise: scan distortion, changes of the specimen
+)
 DISTORTION_COARSE = 0.2  # the same where columns of atoms are sampled too coarsely and pretend other shifts
 COARSE_STEP_NM = 0.12  # half of the smallest usual distance of atomic columns
 MAX_SURPRISE = 25.0  # of a step between frames, in log likelihood

@@ -22,12 +22,14 @@ def context(maps, material=MATERIAL, threads=2):
     return StepContext(material=material, backend=CpuBackend(threads), maps={"align_zlp": maps})
 
 
-def make(*, dispersion=0.5, zero=0.0, wander=0.8, seed=1, gain=0.13, lines=LINES, gain_side=0.3, noise=True):
+def make(
+    *, dispersion=0.5, zero=0.0, wander=0.8, seed=1, gain=0.13, lines=LINES, gain_side=0.3, noise=True, offset=0.0
+):
     """Channels are truly 0.5 meV wide; the file says `dispersion`, and its 0 lies at the true energy `zero`."""
     rng = np.random.default_rng(seed)
     n = 560
     true = -130.0 + 0.5 * np.arange(n)
-    shift = wander * rng.normal(size=SHAPE)
+    shift = offset + wander * rng.normal(size=SHAPE)
     cube = np.empty((*SHAPE, n))
     for place in np.ndindex(SHAPE):
         e = true - shift[place]
@@ -92,6 +94,22 @@ def test_known_lines_give_dispersion_and_zero(dispersion):
     channel = (result.maps["zlp_center_mev"] - result.image.energy.offset_mev) / result.image.energy.dispersion_mev
     before = (maps["zlp_center_mev"] - image.energy.offset_mev) / image.energy.dispersion_mev
     np.testing.assert_allclose(channel, before)
+
+
+def test_part_of_a_channel_is_not_lost():
+    """All peaks lie 0.4 channels off the middle of a channel: whole-channel sums must not move the lines by that."""
+    image, maps = make(offset=0.2, wander=0.0, noise=False)
+    result = calibrate(image, known(57.5, 110.0), context(maps))
+    np.testing.assert_allclose(result.tables["lines"]["fitted_energy_mev"], [57.7, 110.2], atol=0.06)
+
+
+def test_zero_is_as_uncertain_as_the_peak_it_rests_on():
+    image, maps = make(wander=0.0)
+    maps["zlp_center_mev_std"] = maps["zlp_center_mev_std"] * 100.0
+    summary = calibrate(image, known(110.0), context(maps)).summary
+    assert summary["zero_mev"]["std"] == pytest.approx(0.4 / 40**0.5, rel=0.05)
+    # Were the zero higher, the line would be nearer to it and the channels wider.
+    assert summary["correlation"] > 0.5
 
 
 def test_deviations_are_honest():
