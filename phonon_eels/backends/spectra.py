@@ -10,6 +10,9 @@ from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.least_squares import fit_one
 from phonon_eels.kernels.likelihood import NO_DATA, profile_shared
 
+NO_CHANNEL = -(2**31)
+"""Stands for the zero-loss channel of a position without one; the true one may lie off the axis, below channel 0."""
+
 
 @kernel
 def read_spectrum(
@@ -32,7 +35,7 @@ def fit_block(
     counts: np.ndarray,  # (positions, channels), electrons or detector counts as float64
     bad: np.ndarray,  # (positions, channels) of bool, or (0, 0)
     variance: np.ndarray,  # (positions, channels), or (0, 0) for Poisson
-    zero_channel: np.ndarray,  # (positions,) channel of the zero-loss peak, negative: leave out
+    zero_channel: np.ndarray,  # (positions,) channel of the zero-loss peak, NO_CHANNEL: leave out
     gain: float,
     dark_level: float,
     shift_e: float,
@@ -79,7 +82,7 @@ def fit_block(
             information[p, :, :] = 0.0
             area_slope[p, :, :] = 0.0
         std[p, :] = math.nan
-        if zero_channel[p] < 0:
+        if zero_channel[p] == NO_CHANNEL:
             params[p, :] = math.nan
             continue
         first = zero_channel[p] + first_channel

@@ -1,6 +1,7 @@
 """Figures: results in, matplotlib Figures out. One function per figure, shared by report, notebooks and viewer."""
 
 from phonon_eels.figures.lattice import plot_lattice
+from phonon_eels.figures.line_scan import plot_line_spectra
 from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status, status_counts
 from phonon_eels.figures.modulation import plot_modulation_spectrum, plot_period_scan, plot_phase_dependence, plot_units
 from phonon_eels.figures.overview import plot_overview
@@ -15,6 +16,7 @@ __all__ = [
     "plot_classic_route",
     "plot_lattice",
     "plot_layer_spectra",
+    "plot_line_spectra",
     "plot_map",
     "plot_mean_spectrum",
     "plot_mode_maps",

@@ -143,7 +143,9 @@ class MeanModel:
             offset = self.dispersion_mev / (2.0 * np.sqrt(3.0))
             columns.append(
                 sum(
-                    0.5 * weight * split_pearson7(self.energies_mev - shift - place + sign * offset, *vars(zero_loss).values())
+                    0.5
+                    * weight
+                    * split_pearson7(self.energies_mev - shift - place + sign * offset, *vars(zero_loss).values())
                     for place, weight in zip(self.smear_mev, self.smear_weights, strict=True)
                     for sign in (-1.0, 1.0)
                 )

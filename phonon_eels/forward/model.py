@@ -96,6 +96,9 @@ class ForwardModel:
         """Return lower and upper bounds. Areas may turn negative: clipping them would bias every sum over positions."""
         modes = self.n_modes
         reach = 2.0 * self.dispersion_mev
+        if modes == 0 and self.zero_loss is not None:
+            # The search for the peak is off by more than that at few counts; the tables of modes reach no further.
+            reach = max(reach, 0.5 * self.zero_loss.fwhm_mev)
         low = [0.0, -reach, -0.5, -0.5, -0.5, -np.inf, -np.inf]
         high = [np.inf, reach, 0.5, 0.5, 0.5, np.inf, np.inf]
         spread = 0.5 * self.fwhm_mev

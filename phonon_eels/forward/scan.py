@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phonon_eels.backends.base import Backend, Progress
-from phonon_eels.backends.spectra import fit_block
+from phonon_eels.backends.spectra import NO_CHANNEL, fit_block
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import NO_DATA
@@ -26,7 +26,7 @@ class Alignment:
     Attributes
     ----------
     channel
-        Channel nearest to the peak, (rows, columns); -1 where there is none.
+        Channel nearest to the peak, (rows, columns); `NO_CHANNEL` where there is none, and off the axis where it was cut off.
     shift_mev
         Peak from the centre of that channel.
     """
@@ -40,14 +40,22 @@ class Alignment:
         fractional = (center_mev - image.energy.offset_mev) / image.energy.dispersion_mev
         nearest = np.floor(np.nan_to_num(fractional, nan=-1.0) + 0.5)
         found = np.isfinite(center_mev) & (nearest >= 0) & (nearest < image.energy.n_channels)
-        channel = np.where(found, nearest, -1).astype(np.int64)
+        channel = np.where(found, nearest, NO_CHANNEL).astype(np.int64)
         shift = np.where(found, (fractional - nearest) * image.energy.dispersion_mev, 0.0)
         return cls(channel, shift)
 
     @classmethod
     def at_zero(cls, image: SpectrumImage) -> Alignment:
         """Make it for an image whose zero-loss peaks have been brought to 0 meV."""
-        return cls.from_center(np.zeros(image.shape[:2]), image)
+        fractional = image.energy.channel(0.0)
+        nearest = int(np.floor(fractional + 0.5))
+        shift = (fractional - nearest) * image.energy.dispersion_mev
+        return cls(np.full(image.shape[:2], nearest, dtype=np.int64), np.full(image.shape[:2], shift))
+
+    @property
+    def found(self) -> np.ndarray:
+        """Where there is a zero-loss peak, (rows, columns)."""
+        return np.asarray(self.channel != NO_CHANNEL)
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,7 @@ def fit_scan(
             np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, max_iterations, params, std, outcome, status,
             score, information, slope,
         )  # fmt: skip
-        status[alignment.channel[here].ravel() < 0] = NO_ZERO_LOSS
+        status[~alignment.found[here].ravel()] = NO_ZERO_LOSS
         return [params, std, outcome, status, score, information, slope]
 
     parts = backend.map_rows(fit_rows, [image.counts, image.bad, image.variance], progress=progress)
@@ -218,10 +226,12 @@ def aligned_sums(
             z, var = np.full((2, counts.shape[1], n_channels), np.nan)
             for c in range(counts.shape[1]):
                 zero = alignment.channel[row, c]
-                if zero < 0:
+                if zero == NO_CHANNEL:
                     continue
                 low = zero + first_channel
                 inside = slice(max(low, 0), min(low + n_channels, counts.shape[2]))
+                if inside.stop <= inside.start:
+                    continue
                 target = slice(inside.start - low, inside.stop - low)
                 z[c, target] = (counts[r, c, inside] - dark) / gain
                 if variance is not None:

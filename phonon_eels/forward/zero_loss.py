@@ -89,7 +89,7 @@ def estimate_shape(image: SpectrumImage, search: PeakSearch, backend: Backend) -
         )
     alignment = Alignment.from_center(image.energy.offset_mev + dispersion * search.channel, image)
     half = max(int(np.ceil(2.5 * width)), MIN_HALF_CHANNELS)
-    weights = (alignment.channel >= 0).astype(float)[None]
+    weights = alignment.found.astype(float)[None]
     total, _ = aligned_sums(image, alignment, -half, 2 * half + 1, weights, backend)
     mean = total[0] / max(weights.sum(), 1.0)
     energies = dispersion * np.arange(-half, half + 1)

@@ -121,6 +121,8 @@ def estimate_drift(
                 found.correlations[index],
                 found.highest,
             )
+        if np.abs(shifts - before).max() < 0.5:
+            break
     others = _Mean(smooth.shape[1:])
     for g in np.flatnonzero(usable):
         others.add(smooth[g], shifts[g])

@@ -226,12 +226,9 @@ def _run_step(
         log.info("%s: up to date", step)
         return StepOutcome(step, folder / step, True, record["skipped"], tuple(record["messages"]))
     log.debug("%s: starts", step)
-    spec = find_step(step).load()
     progress = partial(surroundings.progress, step)
-    image = _input_image(folder, step, settings, source)
     with staged(folder / step) as temporary:
-        context = _context(folder, step, surroundings, progress, temporary)
-        result = spec.run(image, getattr(settings, step), context)
+        result = _compute(folder, step, surroundings, source, progress, temporary)
         if source is not None:
             _keep_source(temporary, source)
         chunk = {"chunk_bytes": settings.ingest.chunk_megabytes * 1e6} if step == "ingest" else {}
@@ -246,6 +243,25 @@ def _run_step(
         )
     _tell(step, result)
     return StepOutcome(step, folder / step, False, result.skipped, tuple(result.messages))
+
+
+def _compute(
+    folder: Path,
+    step: str,
+    surroundings: _Surroundings,
+    source: Mapping[str, Any] | None,
+    progress: Callable[[int, int], None],
+    temporary: Path,
+) -> StepResult:
+    """Call the step, unless its settings switch it off."""
+    entry, section = find_step(step), getattr(surroundings.settings, step)
+    reason = entry.idle_reason(section)
+    if reason is not None:
+        from phonon_eels.spectrum_image import StepResult
+
+        return StepResult(skipped=reason)
+    image = _input_image(folder, step, surroundings.settings, source)
+    return entry.load().run(image, section, _context(folder, step, surroundings, progress, temporary))
 
 
 def _tell(step: str, result: StepResult) -> None:

@@ -52,10 +52,11 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     """
     if not settings.enabled:
         return StepResult(skipped="switched off (assign_layers.enabled: false)")
+    reasons = ["no HAADF: layers cannot be assigned"] if image.haadf is None else []
     if not context.material.layers or context.material.crystal is None:
-        return StepResult(skipped=f"material {context.material.name} has no crystal or no layers: nothing to assign")
-    if image.haadf is None:
-        return StepResult(skipped="no HAADF: layers cannot be assigned")
+        reasons.append(f"material {context.material.name} has no crystal or no layers: nothing to assign")
+    if reasons or image.haadf is None:
+        return StepResult(skipped="; ".join(reasons))
     rows, columns = (axis.positions_nm for axis in image.scan)
     haadf = np.asarray(image.haadf, dtype=float)
     try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from phonon_eels.config.settings import SubtractZlp
 
 MIN_WINDOW_CHANNELS = 5
+END_FRACTION = 0.1
+"""Share of the loss side of the axis that stands in for a window beyond its end."""
 
 
 def fit_windows(axis: EnergyAxis, settings: SubtractZlp) -> tuple[list[slice], list[str]]:
@@ -35,6 +37,18 @@ def fit_windows(axis: EnergyAxis, settings: SubtractZlp) -> tuple[list[slice], l
             continue
         cut_low, cut_high = max(low, lowest), min(high, axis.last_mev)
         first, last = int(np.ceil(axis.channel(cut_low) - 1e-9)), int(np.floor(axis.channel(cut_high) + 1e-9))
+        if low > axis.last_mev:
+            # Without a window above the modes the background would be an extrapolation across all of them.
+            first, last = (
+                axis.n_channels - max(round(END_FRACTION * axis.last_mev / axis.dispersion_mev), 8),
+                axis.n_channels - 1,
+            )
+            messages.append(
+                f"{given} lies beyond the energy axis, which ends at {axis.last_mev:g} meV: its last channels are used "
+                f"instead, from {axis.energies_mev[max(first, 0)]:g} meV on"
+            )
+            windows.append(slice(max(first, 0), last + 1))
+            continue
         if last - first + 1 < MIN_WINDOW_CHANNELS:
             messages.append(
                 f"{given} holds fewer than {MIN_WINDOW_CHANNELS} channels of the axis "

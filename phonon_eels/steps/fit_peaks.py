@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phonon_eels.backends.spectra import NO_CHANNEL
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
@@ -112,11 +113,11 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
     alignment = alignment_of(image, context)
     channels = _window(image, settings, material, alignment, shape, classic)
     response = None if classic else shape
-    weights = (alignment.channel >= 0).astype(float)[None]
+    weights = alignment.found.astype(float)[None]
     total, squares = aligned_sums(image, alignment, int(channels[0]), channels.size, weights, context.backend)
     n = max(float(weights.sum()), 1.0)
     narrow = response is not None and shape.fwhm_mev < NARROW_CHANNELS * image.energy.dispersion_mev
-    places = alignment.shift_mev[alignment.channel >= 0] if narrow else None
+    places = alignment.shift_mev[alignment.found] if narrow else None
     mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal, places)
     mean = fit_mean(mean_model, total[0] / n, np.maximum(squares[0], 1e-12) / n**2)
     model = build_forward_model(
@@ -144,7 +145,7 @@ def _window(
     shape: ZeroLossShape,
     classic: bool,
 ) -> np.ndarray:
-    found = alignment.channel[alignment.channel >= 0]
+    found = alignment.channel[alignment.found]
     zero = float(np.median(found)) if found.size else image.energy.channel(0.0)
     if classic and settings.window_mev is None:
         low = max(material.modes[0].bounds_mev[0] - material.modes[0].fwhm_mev, image.energy.offset_mev)
@@ -255,10 +256,10 @@ def fit_positions(
         image, model, prepared.alignment, starts, context.backend, free_energies=seen, energy_prior_std_mev=prior_std_mev,
         max_iterations=settings.max_iterations, progress=context.progress,
     )  # fmt: skip
-    again = ~np.isin(fit.status, (CONVERGED, AT_BOUND)) & (prepared.alignment.channel >= 0)
+    again = ~np.isin(fit.status, (CONVERGED, AT_BOUND)) & prepared.alignment.found
     if not again.any():
         return fit
-    only = Alignment(np.where(again, prepared.alignment.channel, -1), prepared.alignment.shift_mev)
+    only = Alignment(np.where(again, prepared.alignment.channel, NO_CHANNEL), prepared.alignment.shift_mev)
     retry = fit_scan(
         image, model, only, _at_energies(prepared.starts, model.mode_energies_mev), context.backend, free_energies=seen,
         energy_prior_std_mev=prior_std_mev, max_iterations=3 * settings.max_iterations,

@@ -281,7 +281,7 @@ def modulation_spectrum(
     assert localisation is not None
     share = np.nan_to_num(localisation.signed_share)
     phase = np.nan_to_num(geometry.lateral_phase_rad)
-    own = np.isfinite(geometry.lateral_phase_rad) & (np.abs(share) > OWN_SHARE) & (alignment.channel >= 0)
+    own = np.isfinite(geometry.lateral_phase_rad) & (np.abs(share) > OWN_SHARE) & alignment.found
     wave = np.stack([np.ones_like(phase), np.sign(share) * np.cos(phase), np.sign(share) * np.sin(phase)])
     weights = wave * own
     sums, squares = aligned_sums(

@@ -64,7 +64,12 @@ def mode_table(
                 "identifiable": label,
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if context.route == "classic":  # lines that still carry part of the instrument and no occupation
+        table = table.rename(
+            columns=lambda name: f"apparent_{name}" if name.startswith(("energy_mev", "fwhm_mev")) else name
+        )
+    return table
 
 
 def energy_deviations(by_rows: Pooled, by_columns: Pooled) -> np.ndarray:

@@ -31,6 +31,9 @@ class StepEntry:
         defaults), so that a step cannot depend on what would not make its result stale.
     classic_only
         True if the forward route leaves it out.
+    off
+        Setting of its section and the value that switches the step off. Then the pipeline need not even load it,
+        which in the workflow saves a process most of its time.
     """
 
     name: str
@@ -38,6 +41,14 @@ class StepEntry:
     needs: tuple[str, ...] = ()
     shared: tuple[Shared, ...] = ()
     classic_only: bool = False
+    off: tuple[str, str | bool] | None = None
+
+    def idle_reason(self, settings: object) -> str | None:
+        """Return why a step has nothing to do with these settings of its section, None if it has."""
+        if self.off is None or getattr(settings, self.off[0]) != self.off[1]:
+            return None
+        value = str(self.off[1]).lower() if isinstance(self.off[1], bool) else self.off[1]
+        return f"switched off ({self.name}.{self.off[0]}: {value})"
 
     def load(self) -> StepSpec:
         """Import the step's module and return what it declares."""
@@ -47,21 +58,21 @@ class StepEntry:
 
 REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("ingest", makes_image=True, shared=("acquisition",)),
-    StepEntry("register_frames", makes_image=True, shared=("acquisition",)),
-    StepEntry("remove_spikes", makes_image=True, shared=("acquisition",)),
+    StepEntry("register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",)),
+    StepEntry("remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",)),
     StepEntry("align_zlp", makes_image=True, shared=("route",)),
-    StepEntry("calibrate", makes_image=True, needs=("align_zlp",), shared=("material",)),
-    StepEntry("normalise", makes_image=True, needs=("align_zlp",), classic_only=True),
-    StepEntry("denoise", makes_image=True, classic_only=True),
+    StepEntry("calibrate", off=("method", "off"), makes_image=True, needs=("align_zlp",), shared=("material",)),
+    StepEntry("normalise", off=("method", "none"), makes_image=True, needs=("align_zlp",), classic_only=True),
+    StepEntry("denoise", off=("method", "none"), makes_image=True, classic_only=True),
     StepEntry(
         "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material",), classic_only=True
     ),
-    StepEntry("deconvolve", makes_image=True, needs=("align_zlp",), shared=("material",), classic_only=True),
+    StepEntry("deconvolve", off=("method", "none"), makes_image=True, needs=("align_zlp",), shared=("material",), classic_only=True),
     StepEntry("fit_peaks", needs=("align_zlp", "calibrate", "normalise"), shared=("material", "route")),
-    StepEntry("assign_layers", needs=("align_zlp",), shared=("material",)),
-    StepEntry("map_superstructure", needs=("assign_layers",), shared=("material",)),
+    StepEntry("assign_layers", off=("enabled", False), needs=("align_zlp",), shared=("material",)),
+    StepEntry("map_superstructure", off=("enabled", False), needs=("assign_layers",), shared=("material",)),
     StepEntry(
-        "measure_modulation",
+        "measure_modulation", off=("enabled", False),
         needs=("align_zlp", "fit_peaks", "assign_layers", "map_superstructure"),
         shared=("acquisition", "material", "route", "seed"),
     ),

@@ -16,6 +16,10 @@ MEAN_SPECTRUM = (
     " the fitted {plural}. b: counts less zero-loss peak and background, with every component. Below: residual in"
     " standard deviations; the grey band is ±2 σ."
 )
+LINE_SPECTRA = (
+    "Spectra along the line, each drawn from its own zero-loss peak (interpolated for this figure only; the fit takes "
+    "the counts as they are). a: every position. b: means of neighbouring positions. The zero-loss peak is cut off."
+)
 LAYER_SPECTRA = (
     "a: mean spectrum of the positions of each layer, set apart (on a log scale by factors). b: its difference "
     "from the mean of all layers. Bands: ±1 standard deviation of the mean. Grey lines: fitted energies."

@@ -114,6 +114,8 @@ def recipes(sources: Sources) -> list[Recipe]:
         Recipe("period_scan", "Other periods", captions.PERIOD_SCAN, _period_scan),
         Recipe("zero_loss", "Zero-loss peak", captions.ZERO_LOSS, _zero_loss),
     ]
+    if 1 in sources.image.shape[:2] and sources.image.shape[:2] != (1, 1):
+        entries.insert(2, Recipe("line_spectra", "Spectra along the line", captions.LINE_SPECTRA, _line_spectra))
     if sources.context.route == "classic":
         entries.insert(2, Recipe("classic_route", "Background and deconvolution", captions.CLASSIC, _classic))
     entries += [
@@ -183,6 +185,17 @@ def _layer_spectra(sources: Sources) -> Any:
     table = sources.table("assign_layers", "layer_spectra")
     energies = _mode_energies(sources.context)
     return figures.plot_layer_spectra(table, window_mev=_mode_window(sources), mode_energies_mev=energies)
+
+
+def _line_spectra(sources: Sources) -> Any:
+    from phonon_eels import figures
+    from phonon_eels.steps.line_spectra import along_line
+
+    center = sources.maps("align_zlp", "zlp_center_mev")["zlp_center_mev"].values
+    table = table_of(sources.context, "fit_peaks", "mean_spectrum")
+    window = _mode_window(sources) if table is None else tuple(table["energy_loss_mev"].iloc[[0, -1]])
+    loss_from = min(mode.bounds_mev[0] for mode in sources.context.material.modes)
+    return figures.plot_line_spectra(*along_line(sources.image, np.asarray(center), window), loss_from_mev=loss_from)
 
 
 def _mode_maps(sources: Sources) -> Any:
