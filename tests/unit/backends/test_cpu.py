@@ -1,0 +1,85 @@
+"""Blocks of rows on threads."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from phonon_eels.backends import cpu
+from phonon_eels.backends.cpu import CpuBackend
+
+
+def _cube(rows=7, columns=3, channels=5):
+    return np.arange(rows * columns * channels, dtype=float).reshape(rows, columns, channels)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize("chunks", [None, (2, 3, 5), (3, 1, 2)])
+def test_rows_come_once_in_order_and_whole(threads, chunks):
+    cube = _cube()
+    given = cube if chunks is None else da.from_array(cube, chunks=chunks)
+    parts = CpuBackend(threads).map_rows(lambda first, block: [(first, np.asarray(block))], [given])
+    seen = [item for part in parts for item in part]
+    np.testing.assert_array_equal(np.concatenate([block for _, block in seen]), cube)
+    assert [first for first, _ in seen] == np.cumsum([0, *[len(block) for _, block in seen]])[:-1].tolist()
+
+
+def test_missing_arrays_stay_none():
+    def function(first, counts, bad, variance):
+        assert bad is None
+        return variance.sum() - counts.sum()
+
+    cube = _cube()
+    assert sum(CpuBackend(2).map_rows(function, [cube, None, 2.0 * cube])) == cube.sum()
+    first_missing = CpuBackend(2).map_rows(lambda first, none, block: len(block), [None, cube])
+    assert sum(first_missing) == 7
+
+
+def test_progress_ends_with_all_rows():
+    seen = []
+    CpuBackend(2).map_rows(lambda first, block: 0, [_cube()], progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (7, 7)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_cube_is_lazy_and_the_same_for_every_number_of_threads(threads):
+    calls = []
+
+    def function(block, other):
+        calls.append(len(block))
+        assert other is None
+        return block[..., ::2] * 2.0
+
+    cube = CpuBackend(threads).map_cube(function, [_cube(), None], dtype=float, n_channels=3)
+    assert isinstance(cube, da.Array)
+    assert cube.shape == (7, 3, 3)
+    assert not calls
+    np.testing.assert_array_equal(cube.compute(scheduler="threads"), 2.0 * _cube()[..., ::2])
+    assert sum(calls) == 7
+
+
+def test_blocks_hold_whole_rows_of_dask_input():
+    shapes = set()
+
+    def function(block):
+        shapes.add(block.shape[1:])
+        return block
+
+    given = da.from_array(_cube(), chunks=(3, 2, 2))
+    result = CpuBackend(2).map_cube(function, [given], dtype=float).compute(scheduler="threads")
+    np.testing.assert_array_equal(result, _cube())
+    assert shapes == {(3, 5)}
+
+
+def test_blocks_stay_small(monkeypatch):
+    monkeypatch.setattr(cpu, "BLOCK_BYTES", 2 * 3 * 5 * 8)
+    sizes = CpuBackend(1).map_rows(lambda first, block: len(block), [_cube()])
+    assert sizes == [2, 2, 2, 1]
+
+
+def test_error_of_a_block_is_not_swallowed():
+    def fail(first, block):
+        raise ValueError("no such spectrum")
+
+    with pytest.raises(ValueError, match="no such spectrum"):
+        CpuBackend(2).map_rows(fail, [_cube()])
