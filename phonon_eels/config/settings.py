@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from phonon_eels.config.base import Fraction, Frozen, NonNegative, Positive, Window
 
@@ -99,6 +99,12 @@ class Calibrate(Frozen):
 
     method: Literal["off", "zero", "gain_loss", "lines"] = "off"
     lines: tuple[KnownLine, ...] = ()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        """YAML reads a bare `off` as false."""
+        return "off" if value is False else value
 
 
 class Normalise(Frozen):

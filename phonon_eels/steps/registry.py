@@ -67,7 +67,10 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry(
         "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material",), classic_only=True
     ),
-    StepEntry("deconvolve", off=("method", "none"), makes_image=True, needs=("align_zlp",), shared=("material",), classic_only=True),
+    StepEntry(
+        "deconvolve", off=("method", "none"), makes_image=True, needs=("align_zlp",), shared=("material",),
+        classic_only=True,
+    ),
     StepEntry("fit_peaks", needs=("align_zlp", "calibrate", "normalise"), shared=("material", "route")),
     StepEntry("assign_layers", off=("enabled", False), needs=("align_zlp",), shared=("material",)),
     StepEntry("map_superstructure", off=("enabled", False), needs=("assign_layers",), shared=("material",)),
@@ -115,7 +118,7 @@ def upstream(name: str, route: Route) -> tuple[str, ...]:
     >>> upstream("fit_peaks", "forward")
     ('calibrate', 'align_zlp')
     >>> upstream("fit_peaks", "classic")
-    ('deconvolve', 'align_zlp')
+    ('deconvolve', 'align_zlp', 'calibrate', 'normalise')
     """
     entry = find_step(name)
     route_steps = steps_of_route(route)

@@ -26,6 +26,9 @@ FORWARD = [
     *("assign_layers", "map_superstructure", "measure_modulation", "report"),
 ]
 BACKEND = CpuBackend(1)
+EVERYTHING_ON = ("calibrate.method=zero", "denoise.method=pca")
+"""Steps that are off by default would not be called."""
+ALL_ON = load_settings(overrides=EVERYTHING_ON)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def scan(tmp_path: Path) -> Path:
 def go(scan: Path, *overrides: str, **options: Any) -> Path:
     """Run all steps; return the folder of the dataset."""
     output = scan.parent.parent / "results"
-    run(scan, output, load_settings(overrides=overrides), backend=BACKEND, **options)
+    run(scan, output, load_settings(overrides=[*EVERYTHING_ON, *overrides]), backend=BACKEND, **options)
     return output / "scan"
 
 
@@ -83,12 +86,12 @@ class TestRun:
         folder = scan.parent.parent / "results" / "scan"
         assert not (folder / "calibrate").exists()
         assert not (folder / "summary.json").exists()
-        assert unfinished_step(folder, Settings()) == "calibrate"
+        assert unfinished_step(folder, ALL_ON) == "calibrate"
         fake_steps.instead.clear()
         fake_steps.since()
         go(scan)
         assert fake_steps.since() == FORWARD[FORWARD.index("calibrate") :]
-        assert unfinished_step(folder, Settings()) is None
+        assert unfinished_step(folder, ALL_ON) is None
 
     def test_failing_again_keeps_the_earlier_result_but_not_as_finished(
         self, scan: Path, fake_steps: FakeSteps
@@ -101,7 +104,10 @@ class TestRun:
         fake_steps.instead["fit_peaks"] = fail
         with pytest.raises(DataError, match="no peak"):
             go(scan, "fit_peaks.background=linear")
-        assert unfinished_step(folder, load_settings(overrides=["fit_peaks.background=linear"])) == "fit_peaks"
+        assert (
+            unfinished_step(folder, load_settings(overrides=[*EVERYTHING_ON, "fit_peaks.background=linear"]))
+            == "fit_peaks"
+        )
         assert not list(folder.glob(".*.tmp-*"))
 
     def test_paths_are_those_on_disk(self, scan: Path, fake_steps: FakeSteps) -> None:
@@ -123,13 +129,13 @@ CHANGES = [
         "assign_layers.min_probability=0.6",
         ["assign_layers", "map_superstructure", "measure_modulation", "report"],
     ),
-    ("calibrate.method=zero", FORWARD[FORWARD.index("calibrate") :]),
+    ("calibrate.method=gain_loss", FORWARD[FORWARD.index("calibrate") :]),
     ("align_zlp.line_shape=gaussian", FORWARD[FORWARD.index("align_zlp") :]),
     ("ingest.quality=warn", FORWARD),
     ("acquisition.temperature_k=100", FORWARD),
     # Steps that the route does not run do not matter.
     ("deconvolve.iterations=3", []),
-    ("denoise.method=pca", []),
+    ("denoise.components=3", []),
 ]
 
 
@@ -165,7 +171,7 @@ class TestStaleness:
         go(scan)
         fake_steps.since()
         moved = scan.rename(scan.parent.parent / "scan.hspy")
-        run(moved, scan.parent.parent / "results", backend=BACKEND)
+        run(moved, scan.parent.parent / "results", ALL_ON, backend=BACKEND)
         assert fake_steps.since() == []
 
     def test_a_material_file_counts_by_content(self, scan: Path, fake_steps: FakeSteps, tmp_path: Path) -> None:
@@ -232,6 +238,16 @@ class TestWhatAStepIsGiven:
         assert context.summaries["assign_layers"]["skipped"] == "there is no HAADF"
         assert [path.name for path in (folder / "assign_layers").iterdir()] == ["summary.json"]
 
+    def test_steps_that_are_switched_off_are_not_even_loaded(self, scan: Path, fake_steps: FakeSteps) -> None:
+        overrides = ["calibrate.method=off", "map_superstructure.enabled=false"]
+        run(scan, scan.parent.parent / "results", load_settings(overrides=overrides), backend=BACKEND)
+        assert [name for name in FORWARD if name not in fake_steps.ran] == ["calibrate", "map_superstructure"]
+        overview = json.loads((scan.parent.parent / "results" / "scan" / "summary.json").read_text())
+        assert overview["skipped"] == {
+            "calibrate": "switched off (calibrate.method: off)",
+            "map_superstructure": "switched off (map_superstructure.enabled: false)",
+        }
+
     def test_truth_beside_the_file_goes_to_the_report_alone(self, scan: Path, fake_steps: FakeSteps) -> None:
         scan.with_name("scan.truth.json").write_text('{"modes": []}')
         folder = go(scan)
@@ -274,11 +290,11 @@ class TestRunStep:
         folder = tmp_path / "single" / "scan"
         for name in FORWARD:
             # As the workflow does it: each step is told only the settings that it depends on.
-            settings = Settings.model_validate(json.loads(step_parameters(Settings(), name)))
+            settings = Settings.model_validate(json.loads(step_parameters(ALL_ON, name)))
             outcome = run_step(folder, name, settings, input_path=scan if name == "ingest" else None, backend=BACKEND)
             assert not outcome.up_to_date
         assert array_digest(folder) == whole
-        assert unfinished_step(folder, Settings()) is None
+        assert unfinished_step(folder, ALL_ON) is None
 
     def test_a_step_too_early_names_the_command(self, scan: Path, tmp_path: Path, fake_steps: FakeSteps) -> None:
         with pytest.raises(InputFileError, match=r"scan: is no folder of a dataset; run `phonon-eels ingest FILE"):
@@ -363,7 +379,7 @@ class TestNamesAndFolders:
         with pytest.raises(OutputError, match=r"results of another file.*--dataset.*--force"):
             run(other, tmp_path / "results", backend=BACKEND)
         fake_steps.since()
-        run(other, tmp_path / "results", backend=BACKEND, force=True)
+        run(other, tmp_path / "results", ALL_ON, backend=BACKEND, force=True)
         assert fake_steps.since() == FORWARD
 
 

@@ -87,6 +87,10 @@ def test_file_then_overrides(tmp_path: Path) -> None:
     assert load_settings(path) == Settings()
 
 
+def test_off_is_a_word_though_yaml_reads_false() -> None:
+    assert load_settings(overrides=["calibrate.method=off"]).calibrate.method == "off"
+
+
 def test_overrides_leave_the_tree_alone() -> None:
     tree: dict[str, Any] = {"a": {"b": 1}}
     assert apply_overrides(tree, ["a.b=2", "a.c=null", "d=text"]) == {"a": {"b": 2, "c": None}, "d": "text"}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from phonon_eels.config import Settings
 from phonon_eels.steps import registry
-from phonon_eels.steps.registry import REGISTRY, StepEntry
+from phonon_eels.steps.registry import REGISTRY, StepEntry, find_step
 
 STEPS = Path(registry.__file__).parent
 # Attribute of the context -> the part of the settings it stands for. The backend is a fact of the machine.
@@ -30,6 +31,8 @@ def context_attributes(name: str, seen: set[str] | None = None) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("phonon_eels.steps."):
             found |= context_attributes((node.module or "").rpartition(".")[2], seen)
+        elif isinstance(node, ast.ImportFrom) and node.module == "phonon_eels.steps":
+            found |= {used for alias in node.names for used in context_attributes(alias.name, seen)}
     return found
 
 
@@ -51,3 +54,15 @@ class TestEntry:
 
 def test_the_check_sees_attributes() -> None:
     assert {"material", "route", "backend"} <= context_attributes("fit_peaks")
+
+
+def test_switches_are_settings() -> None:
+    for entry in REGISTRY:
+        section = getattr(Settings(), entry.name)
+        if entry.off is None:
+            assert not hasattr(section, "enabled"), f"{entry.name} can be switched off: say so in REGISTRY"
+            assert entry.idle_reason(section) is None
+        else:
+            off = type(section).model_validate({entry.off[0]: entry.off[1]})
+            assert entry.idle_reason(off) is not None, f"{entry.name}.{entry.off[0]} does not exist or does not switch"
+    assert find_step("calibrate").idle_reason(Settings().calibrate) == "switched off (calibrate.method: off)"
