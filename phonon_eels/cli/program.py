@@ -6,6 +6,7 @@ Anything else is a defect of the program and shows its traceback.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from phonon_eels.cli.parser import build_parser
-from phonon_eels.errors import PhononEELSError, QualityError
+from phonon_eels.errors import DataError, PhononEELSError, QualityError
 
 BAD_INPUT, QUALITY_FAILURE, INTERRUPTED, TERMINATED = 2, 3, 130, 143
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -43,13 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PhononEELSError as problem:
         if options.debug:
             raise
-        print("error: " + " ".join(str(problem).split()), file=sys.stderr)
+        print("error: " + _naming_the_file(problem, options), file=sys.stderr)
         return QUALITY_FAILURE if isinstance(problem, QualityError) else BAD_INPUT
     except KeyboardInterrupt:
         print("stopped: finished steps are kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _naming_the_file(problem: PhononEELSError, options: argparse.Namespace) -> str:
+    """Return the message in one line; steps know spectra and no files, so theirs is put before it."""
+    sentence = " ".join(str(problem).split())
+    given = getattr(options, "file", None) or getattr(options, "dataset_folder", None)
+    if given is None or not isinstance(problem, DataError | QualityError) or given.name in sentence:
+        return sentence
+    return f"{given}: {sentence}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -146,6 +146,13 @@ def fit_window(
             f"the energy axis ends {high:g} meV above the zero-loss peak, below the first mode of material "
             f"{material.name} ({lowest:g} meV); record a wider axis or give another material"
         )
+    highest = material.modes[-1].energy_mev
+    if highest < 0.5 * zero_loss_fwhm_mev:
+        raise DataError(
+            f"all modes of material {material.name} ({lowest:g} to {highest:g} meV) lie inside the zero-loss peak, which is "
+            f"{zero_loss_fwhm_mev:.4g} meV wide; give a material of your own with the peaks of this energy range, "
+            "as `material: my.yaml` (an example is docs/examples/lsmo_plasmons.yaml)"
+        )
     first = int(np.ceil(low / energy.dispersion_mev - 1e-9))
     last = int(np.floor(high / energy.dispersion_mev + 1e-9))
     return np.arange(first, last + 1)

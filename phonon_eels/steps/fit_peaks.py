@@ -35,6 +35,8 @@ VANISHED_SIGMA = 3.0
 SEEN_SIGMA = 2.0
 MODE_STATUS = ("ok", "prior_dominated", "vanished", "failed")
 RELINEARISATIONS = 3
+PLASMON_MEV = 3000.0
+"""Modes above this are plasmons, which an electron may excite more than once."""
 
 
 @dataclass(frozen=True)
@@ -332,6 +334,11 @@ def _messages(
         messages.append(
             f"the mean spectrum is fitted with chi-squared {prepared.mean.chi2_per_dof:.1f} per degree of freedom "
             "(1 expected, 0.3 % model error allowed): the shape of the zero-loss peak or the list of modes is not complete"
+            + (
+                ", and losses of several plasmons are not in the model"
+                if model.mode_energies_mev.max() > PLASMON_MEV
+                else ""
+            )
         )
     return tuple(messages)
 

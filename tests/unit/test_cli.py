@@ -141,7 +141,7 @@ class TestExitCodes:
     def test_quality_failure_is_3(self, scan: Path, fake_steps: FakeSteps, capsys: pytest.CaptureFixture[str]) -> None:
         fake_steps.instead["ingest"] = raising(QualityError("the scan is saturated;\nlower the dose"))
         assert main(["run", "scan.hspy"]) == 3
-        assert capsys.readouterr().err.splitlines()[-1] == "error: the scan is saturated; lower the dose"
+        assert capsys.readouterr().err.splitlines()[-1] == "error: scan.hspy: the scan is saturated; lower the dose"
 
     def test_ctrl_c_is_130_and_the_next_run_goes_on(
         self, scan: Path, fake_steps: FakeSteps, capsys: pytest.CaptureFixture[str]
