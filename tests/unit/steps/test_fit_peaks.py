@@ -1,0 +1,156 @@
+"""The step that fits the material's modes at every position."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from phonon_eels.config import Settings
+from phonon_eels.errors import DataError
+from phonon_eels.steps.align_zlp import align_zlp
+from phonon_eels.steps.fit_peaks import FIT_PEAKS, fit_peaks
+from tests.unit.forward.spectra import SEPARATED, context_of, material_of, simulated, with_results
+
+MATERIAL = material_of(*SEPARATED)
+TRUE_MEV = (38.0, 57.5, 78.0)
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return simulated(
+        8, 8, material=MATERIAL, energy={"jitter_mev": 0.1}, zero_loss={"width_wander": 0.01},
+        phonons={"area_e": 8e3}, detector={"poisson": True, "gain": 2.5, "read_noise_e": 1.0},
+    )  # fmt: skip
+
+
+def _context(image, threads=1, material=MATERIAL):
+    context = context_of(material, threads)
+    return with_results(context, align_zlp=align_zlp(image, Settings().align_zlp, context))
+
+
+def _run(image, threads=1, material=MATERIAL, **settings):
+    return fit_peaks(image, Settings().fit_peaks.model_copy(update=settings), _context(image, threads, material))
+
+
+@pytest.fixture(scope="module")
+def fitted(counted):
+    return _run(counted.image)
+
+
+def test_energies_and_areas_hold_the_truth(counted, fitted):
+    maps = fitted.maps
+    assert maps["mode"].values.tolist() == list(SEPARATED)
+    assert (maps["status"] == 0).all()
+    assert (maps["mode_status"] == 0).all()
+    for name in ("energy_mev", "area_e"):
+        pull = (maps[name].values - counted.truth_maps[name].values) / maps[f"{name}_std"].values
+        assert np.abs(pull).max() < 5.0, name
+        assert np.abs(pull.mean(axis=(1, 2))).max() < 0.6, name
+        assert 0.8 < pull[:, :, :].std() < 1.2, name
+    assert 0.9 < float(maps["deviance_per_dof"].mean()) < 1.1
+    assert 0.02 < float((maps["p_value"] < 0.5).mean()) < 0.98
+
+
+def test_scan_wide_modes(fitted):
+    modes = fitted.tables["modes"].set_index("mode")
+    for name, energy in zip(SEPARATED, TRUE_MEV, strict=True):
+        row = modes.loc[name]
+        assert abs(row["energy_mev"] - energy) < 4.0 * row["energy_mev_std"] + 0.01
+        assert row["energy_mev_std"] < 0.1
+        assert row["identifiable"] == "identifiable"
+        assert row["n_positions"] == 64
+    assert np.isnan(modes["energy_mev_syst"]).all()
+
+
+def test_calibration_gives_the_systematic_part(counted):
+    context = _context(counted.image)
+    context = replace(context, summaries={**context.summaries, "calibrate": {"dispersion_mev": {"value": 0.5, "std": 0.005}}})
+    table = fit_peaks(counted.image, Settings().fit_peaks, context).tables["modes"]
+    np.testing.assert_allclose(table["energy_mev_syst"], 0.01 * table["energy_mev"])
+
+
+def test_mean_spectrum_is_made_of_its_parts(fitted):
+    table = fitted.tables["mean_spectrum"]
+    parts = [c for c in table if c.endswith("_e") and c not in ("counts_e", "model_e")]
+    np.testing.assert_allclose(table[parts].sum(axis=1), table["model_e"], rtol=1e-9)
+    assert fitted.summary["mean_chi2_per_dof"] < 2.0
+    assert {"BiO38_e", "zlp_e", "background_e"} <= set(table)
+
+
+def test_names_units_and_statuses(fitted):
+    for name, unit in FIT_PEAKS.makes.items():
+        assert fitted.maps[name].attrs["units"] == unit
+        assert fitted.maps[f"{name}_std"].attrs["units"] == unit
+    assert all("units" in variable.attrs for name, variable in fitted.maps.variables.items() if name != "mode")
+    assert sum(fitted.summary["status_counts"].values()) == 64
+
+
+def test_mode_that_is_not_there_has_no_energy():
+    absent = simulated(
+        4, 4, material=MATERIAL, phonons={"relative_areas": {"BiO57": 0.0}, "area_e": 8e3},
+        detector={"poisson": True},
+    )  # fmt: skip
+    result = _run(absent.image)
+    gone = result.maps.sel(mode="BiO57")
+    assert (gone["mode_status"] == 2).mean() > 0.9
+    assert np.isnan(gone["energy_mev"].values[gone["mode_status"].values == 2]).all()
+    assert np.isfinite(gone["area_e"]).all()
+    assert result.tables["modes"].set_index("mode").loc["BiO57", "identifiable"] == "not identifiable"
+
+
+def test_close_pair_is_given_as_centroid_splitting_and_ratio():
+    pair = simulated(6, 6, phonons={"area_e": 8e3}, detector={"poisson": True})
+    table = _run(pair.image, material=pair_material()).tables["pairs"]
+    assert table["pair"].tolist() == ["BiO38+CuO42"]
+    row = table.iloc[0]
+    assert abs(row["centroid_mev"] - 40.0) < 4.0 * row["centroid_mev_std"] + 0.05
+    assert abs(row["splitting_mev"] - 4.0) < 4.0 * row["splitting_mev_std"] + 0.1
+
+
+def pair_material():
+    from tests.unit.forward.spectra import BI2212
+
+    return BI2212
+
+
+def test_broken_positions_keep_their_place(counted):
+    counts = np.array(counted.image.counts, float)
+    counts[0, 0] = 0.0
+    counts[3, 3] = np.nan
+    result = _run(counted.image.with_(counts=counts))
+    for place in ((0, 0), (3, 3)):
+        assert result.maps["status"].values[place] not in (0, 4)
+        assert (result.maps["mode_status"].values[:, place[0], place[1]] == 3).all()
+        assert np.isnan(result.maps["energy_mev"].values[:, place[0], place[1]]).all()
+    assert any("2 of 64 positions could not be fitted" in message for message in result.messages)
+    good = result.maps["status"].values == 0
+    assert good.sum() == 62
+
+
+def test_denoised_counts_are_refused_on_the_forward_route(counted):
+    noise = replace(counted.image.noise, denoised=True)
+    with pytest.raises(DataError, match=r"needs raw counts.*denoise\.method to none"):
+        _run(counted.image.with_(noise=noise))
+
+
+def test_unknown_temperature_is_said(counted):
+    acquisition = replace(counted.image.acquisition, temperature_k=None)
+    messages = _run(counted.image.with_(acquisition=acquisition)).messages
+    assert any("temperature_k is not known: 293 K assumed" in message for message in messages)
+
+
+def test_wrong_shape_of_the_zero_loss_peak_is_told():
+    other = simulated(
+        4, 4, material=MATERIAL, zero_loss={"shape": "gaussian_exponential", "skirt_share": 0.2, "electrons": 2e6},
+        detector={"poisson": True},
+    )  # fmt: skip
+    messages = _run(other.image).messages
+    assert any("the shape of the zero-loss peak or the list of modes is not complete" in message for message in messages)
+
+
+def test_intrinsic_widths_may_be_held(counted, fitted):
+    held = _run(counted.image, intrinsic_widths="material").tables["modes"].set_index("mode")
+    np.testing.assert_allclose(held["fwhm_mev"], [m.fwhm_mev for m in MATERIAL.modes], rtol=1e-3)
+    shared = fitted.tables["modes"].set_index("mode")
+    np.testing.assert_allclose(shared["fwhm_mev"], [m.fwhm_mev for m in MATERIAL.modes], rtol=0.15)
+    assert (shared["fwhm_mev_std"] > 0.0).all()
