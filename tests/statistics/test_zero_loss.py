@@ -93,7 +93,9 @@ def test_search_that_is_off_by_channels_does_not_hold_the_centre_back():
     maps = run(image).maps
     at_bound = np.isnan(maps["zlp_center_mev_std"].values)
     assert at_bound.mean() < 0.001
-    assert np.nanmax(np.abs(maps["zlp_center_mev"].values - center)) < 5.0 * np.nanmean(maps["zlp_center_mev_std"].values)
+    assert np.nanmax(np.abs(maps["zlp_center_mev"].values - center)) < 5.0 * np.nanmean(
+        maps["zlp_center_mev_std"].values
+    )
 
 
 def test_saturated_peak_is_told():

@@ -37,7 +37,9 @@ def test_shared_values_come_back(axis):
     np.testing.assert_allclose(found.energies_mev, [42.3, 77.6], atol=1e-6)
     np.testing.assert_allclose(found.fwhm_mev, WIDTHS + 0.2, atol=1e-6)
     np.testing.assert_allclose(found.areas_e, [100.3, 99.2], atol=1e-5)
-    np.testing.assert_allclose(found.replicates[:, 0], np.broadcast_to([42.3, 77.6], (len(found.replicates), 2)), atol=1e-6)
+    np.testing.assert_allclose(
+        found.replicates[:, 0], np.broadcast_to([42.3, 77.6], (len(found.replicates), 2)), atol=1e-6
+    )
 
 
 def test_deviations_agree_with_scatter_and_jackknife():

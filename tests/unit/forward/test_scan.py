@@ -108,7 +108,9 @@ def test_held_modes_and_priors(counted):
     np.testing.assert_array_equal(found.energies()[:, :, 0], model.mode_energies_mev[0])
     tight = fit(counted, model, energy_prior_std_mev=np.full(3, 1e-3))
     np.testing.assert_allclose(tight.energies(), np.broadcast_to(model.mode_energies_mev, (6, 5, 3)), atol=1e-2)
-    elsewhere = fit(counted, model, energy_prior_std_mev=np.full(3, 1e-3), prior_energies_mev=model.mode_energies_mev + 0.5)
+    elsewhere = fit(
+        counted, model, energy_prior_std_mev=np.full(3, 1e-3), prior_energies_mev=model.mode_energies_mev + 0.5
+    )
     np.testing.assert_allclose(elsewhere.energies() - tight.energies(), 0.5, atol=2e-2)
 
 

@@ -70,5 +70,7 @@ def test_peak_at_the_end_of_the_window_is_told(quiet):
     zero = round(quiet.image.energy.channel(0.0))
     search = _search(quiet.image, zero + 6, zero + 60)
     assert search.at_edge.all()
-    with pytest.raises(DataError, match="no zero-loss peak was found between -55 and .* give align_zlp.search_window_mev"):
+    with pytest.raises(
+        DataError, match="no zero-loss peak was found between -55 and .* give align_zlp.search_window_mev"
+    ):
         estimate_shape(quiet.image, search, CPU)

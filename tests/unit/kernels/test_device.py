@@ -11,7 +11,9 @@ from phonon_eels.kernels import device
 from phonon_eels.kernels.likelihood import dot
 from phonon_eels.kernels.linear import cholesky
 
-FOLDER = "from phonon_eels.kernels import device; import numba; print(device._cache_by_sources(), numba.config.CACHE_DIR)"
+FOLDER = (
+    "from phonon_eels.kernels import device; import numba; print(device._cache_by_sources(), numba.config.CACHE_DIR)"
+)
 
 
 def _python(code, **environment):

@@ -37,7 +37,9 @@ def _value(z, model, shift=0.0, likelihood=POISSON, variance=None, params=NOTHIN
 def _constant(truth, n=40_000, gain=1.0, dark=0.0, read=0.0, seed=0, channels=25, dtype=float):
     """Fit a constant to Poisson noise and return estimates with their deviations."""
     random = np.random.default_rng(seed)
-    electrons = random.poisson(truth, (n // channels, 1, channels)) + read * random.normal(size=(n // channels, 1, channels))
+    electrons = random.poisson(truth, (n // channels, 1, channels)) + read * random.normal(
+        size=(n // channels, 1, channels)
+    )
     counts = (gain * electrons + dark).astype(dtype)
     image = SpectrumImage(
         counts, EnergyAxis(-12.0, 1.0, channels), (ScanAxis("row", 1.0, n // channels), ScanAxis("column", 1.0, 1)),

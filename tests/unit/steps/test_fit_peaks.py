@@ -64,7 +64,9 @@ def test_scan_wide_modes(fitted):
 
 def test_calibration_gives_the_systematic_part(counted):
     context = _context(counted.image)
-    context = replace(context, summaries={**context.summaries, "calibrate": {"dispersion_mev": {"value": 0.5, "std": 0.005}}})
+    context = replace(
+        context, summaries={**context.summaries, "calibrate": {"dispersion_mev": {"value": 0.5, "std": 0.005}}}
+    )
     table = fit_peaks(counted.image, Settings().fit_peaks, context).tables["modes"]
     np.testing.assert_allclose(table["energy_mev_syst"], 0.01 * table["energy_mev"])
 
@@ -145,7 +147,9 @@ def test_wrong_shape_of_the_zero_loss_peak_is_told():
         detector={"poisson": True},
     )  # fmt: skip
     messages = _run(other.image).messages
-    assert any("the shape of the zero-loss peak or the list of modes is not complete" in message for message in messages)
+    assert any(
+        "the shape of the zero-loss peak or the list of modes is not complete" in message for message in messages
+    )
 
 
 def test_intrinsic_widths_may_be_held(counted, fitted):

@@ -1,0 +1,115 @@
+"""The whole chain on a small scan with four half-slab planes, and on its null twin."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from phonon_eels.config import Settings, SimulationSettings
+from phonon_eels.errors import ConfigError
+from phonon_eels.simulate import simulate
+from phonon_eels.spectrum_image import StepResult
+from phonon_eels.steps.align_zlp import align_zlp
+from phonon_eels.steps.assign_layers import assign_layers
+from phonon_eels.steps.fit_peaks import fit_peaks
+from phonon_eels.steps.map_superstructure import map_superstructure
+from phonon_eels.steps.measure_modulation import measure_modulation
+from tests.unit.forward.spectra import BI2212, context_of, with_results
+
+STEPS = {f.__name__: f for f in (align_zlp, fit_peaks, assign_layers, map_superstructure)}
+
+
+def prepared(planted):
+    """Return image and context with everything that `measure_modulation` reads."""
+    tree = {
+        "seed": 1, "scan": {"rows": 56, "columns": 40, "column_step_nm": 0.16}, "detector": {"spike_rate": 0.0},
+        "modulation": {"primary_energy_mev": 1.0, "energy_enabled": planted},
+    }  # fmt: skip
+    image, context = simulate(SimulationSettings.model_validate(tree), BI2212).image, context_of()
+    for name, step in STEPS.items():
+        context = with_results(context, **{name: step(image, getattr(Settings(), name), context)})
+    return image, context
+
+
+def measure(image, context, **settings):
+    changes = {"min_units": 3, **settings}
+    return measure_modulation(image, Settings().measure_modulation.model_copy(update=changes), context)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return prepared(True)
+
+
+@pytest.fixture(scope="module")
+def measured(planted):
+    return measure(*planted)
+
+
+def test_planted_amplitude_and_phase_come_back(measured):
+    primary = measured.summary["primary"]
+    amplitude = primary["amplitude_mev"]
+    assert (primary["mode"], primary["layer"], primary["n_units"]) == ("CuO78", "CuO2", 4)
+    assert amplitude["low"] < 1.0 < amplitude["high"]
+    assert amplitude["value"] == pytest.approx(1.0, abs=0.1)
+    assert abs(primary["phase_rad"]["value"]) < 0.15
+    assert primary["p_value"] < 0.05
+    assert measured.summary["claim"]
+    assert abs(primary["mean_energy_mev"]["value"] - 78.0) < 0.1
+
+
+def test_tables_are_whole(measured):
+    table = measured.tables["amplitudes"]
+    joint = table[table["method"] == "joint"]
+    assert (joint["role"] == "primary").sum() == 1
+    secondary = joint[joint["role"] == "secondary"]
+    assert (secondary["p_value_holm"].dropna() >= secondary["p_value"].dropna()).all()
+    units = measured.tables["units"]
+    assert len(units[(units["mode"] == "CuO78") & units["used"]]) == 4
+    assert {"defences", "phase_bins", "period_scan", "localisation", "modulation_spectrum"} <= set(measured.tables)
+    spectrum = measured.tables["modulation_spectrum"]
+    near = spectrum[(spectrum["energy_loss_mev"] > 65) & (spectrum["energy_loss_mev"] < 95)]
+    assert np.corrcoef(near["cos_e"], near["cos_shift_template_e"])[0, 1] > 0.7
+
+
+def test_null_twin_makes_no_claim():
+    result = measure(*prepared(False))
+    primary = result.summary["primary"]
+    assert primary["p_value"] > 0.01
+    assert primary["amplitude_mev"]["low"] == 0.0
+    assert primary["amplitude_mev"]["high"] < 0.4
+
+
+def test_too_few_planes_are_not_testable(planted):
+    result = measure(*planted, min_units=6)
+    assert result.summary["verdict"] == "not testable"
+    assert not result.summary["claim"]
+    assert any("not testable: 4 half-slab planes show CuO78" in message for message in result.messages)
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason", "said"),
+    [
+        ("assign_layers", "the image has no HAADF", "no layers were assigned: the image has no HAADF"),
+        ("map_superstructure", "no superstructure in the image", "no superstructure was mapped: no superstructure"),
+    ],
+)
+def test_skipped_with_the_reason(planted, missing, reason, said):
+    image, context = planted
+    maps = {name: values for name, values in context.maps.items() if name != missing}
+    without = with_results(replace(context, maps=maps), **{missing: StepResult(skipped=reason)})
+    assert measure(image, without).skipped.startswith(said)
+
+
+def test_skipped_without_peaks_or_when_switched_off(planted):
+    image, context = planted
+    summaries = {name: values for name, values in context.summaries.items() if name != "fit_peaks"}
+    assert "no peaks were fitted" in measure(image, replace(context, summaries=summaries)).skipped
+    assert "measure_modulation.enabled: false" in measure(image, context, enabled=False).skipped
+
+
+def test_wrong_names_are_refused(planted):
+    with pytest.raises(ConfigError, match=r"measure_modulation\.mode = 'CuO79' is no mode of bi2212; it has Sr22"):
+        measure(*planted, mode="CuO79")
+    with pytest.raises(ConfigError, match=r"measure_modulation\.layer = 'TiO' is no layer of bi2212; it has Ca"):
+        measure(*planted, layer="TiO")
