@@ -190,7 +190,10 @@ def alignment_of(image: SpectrumImage, context: StepContext) -> Alignment:
     """Return where the zero-loss peak of every position lies in an image of a later step."""
     if image.variance is not None:  # resampled: all peaks are at 0 meV
         return Alignment.at_zero(image)
-    return Alignment.from_center(np.asarray(context.maps["align_zlp"]["zlp_center_mev"].values), image)
+    # A calibration changes the energy axis, and writes the centres on the new one.
+    calibrated = "zlp_center_mev" in context.maps.get("calibrate", {})
+    maps = context.maps["calibrate" if calibrated else "align_zlp"]
+    return Alignment.from_center(np.asarray(maps["zlp_center_mev"].values), image)
 
 
 ALIGN_ZLP = StepSpec(
