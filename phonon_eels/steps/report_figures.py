@@ -212,7 +212,8 @@ def _width_maps(sources: Sources) -> Any:
 
     maps = sources.maps("fit_peaks", "fwhm_mev")
     widths = np.asarray(maps["fwhm_mev"].values, dtype=float)
-    spread = np.nanmax(widths, axis=(-2, -1)) - np.nanmin(widths, axis=(-2, -1)) if np.isfinite(widths).any() else 0.0
+    highest = np.where(np.isfinite(widths), widths, -np.inf).max(axis=(-2, -1))
+    spread = highest - np.where(np.isfinite(widths), widths, np.inf).min(axis=(-2, -1))  # -inf where a mode has none
     if not np.any(spread > 1e-6):
         raise NotDrawn(
             "The widths are shared by all positions (fit_peaks.intrinsic_widths): they stand in the table of modes, "
