@@ -22,5 +22,5 @@ def test_auto_says_what_it_chose(caplog):
 
 def test_cuda_is_never_replaced_silently(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(DeviceError, match="device = cuda: .*use --device cpu"):
+    with pytest.raises(DeviceError, match=r"device = cuda: .*use --device cpu"):
         select_backend("cuda")

@@ -58,7 +58,7 @@ def test_positions_without_counts_have_no_peak(quiet):
     search = _search(quiet.image.with_(counts=counts))
     assert np.isnan(search.channel[1, 2])
     assert np.isfinite(search.channel).sum() == 23
-    model, alignment, fit = fit_zero_loss(
+    _, alignment, fit = fit_zero_loss(
         quiet.image.with_(counts=counts), search, estimate_shape(quiet.image, search, CPU), 1.5, False, CPU
     )
     assert alignment.channel[1, 2] == NO_CHANNEL
@@ -71,6 +71,6 @@ def test_peak_at_the_end_of_the_window_is_told(quiet):
     search = _search(quiet.image, zero + 6, zero + 60)
     assert search.at_edge.all()
     with pytest.raises(
-        DataError, match="no zero-loss peak was found between -55 and .* give align_zlp.search_window_mev"
+        DataError, match=r"no zero-loss peak was found between -55 and .* give align_zlp.search_window_mev"
     ):
         estimate_shape(quiet.image, search, CPU)
