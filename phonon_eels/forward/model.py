@@ -144,7 +144,7 @@ def fit_window(
     if high < lowest:
         raise DataError(
             f"the energy axis ends {high:g} meV above the zero-loss peak, below the first mode of material "
-            f"{material.name} ({lowest:g} meV); record a wider axis or give another material"
+            f"{material.name} ({lowest:g} meV); record a wider axis, mend the unit of this one, or give another material"
         )
     highest = material.modes[-1].energy_mev
     if highest < 0.5 * zero_loss_fwhm_mev:

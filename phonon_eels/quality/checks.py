@@ -23,6 +23,8 @@ MAX_NEGATIVE_FRACTION = 0.6
 MAX_BAD_POSITIONS = 0.5
 VIBRATIONAL_FWHM_MEV = 60.0
 """Zero-loss peaks wider than this come from microscopes without monochromator: phonons lie inside the peak."""
+NARROWEST_FWHM_MEV = 0.5
+"""No microscope comes near this: an axis in eV was taken for one in meV."""
 MIN_CHANNELS_PER_FWHM = 3.0
 
 
@@ -82,7 +84,7 @@ def _values(statistics: ScanStatistics) -> list[Record]:
             "fraction",
             "all values are finite numbers"
             if bad == 0
-            else f"{statistics.n_not_finite} values ({bad:.3g} of all) are NaN or infinite"
+            else f"{statistics.n_not_finite} values ({100.0 * bad:.3g} %) are NaN or infinite"
             + ("; export the file again" if bad == 1 else "; they are masked"),
         ),
         _record(
@@ -154,7 +156,7 @@ def _zero_loss(image: SpectrumImage, zero_loss: ZeroLoss | str) -> list[Record]:
     position, fwhm, step = zero_loss.position_mev, zero_loss.fwhm_mev, image.energy.dispersion_mev
     sampled = fwhm / step
     off = abs(position) > fwhm
-    wide = fwhm > VIBRATIONAL_FWHM_MEV
+    wide, narrow = fwhm > VIBRATIONAL_FWHM_MEV, fwhm < NARROWEST_FWHM_MEV
     return [
         _record(
             "zero_loss_peak",
@@ -166,11 +168,12 @@ def _zero_loss(image: SpectrumImage, zero_loss: ZeroLoss | str) -> list[Record]:
         ),
         _record(
             "zero_loss_fwhm",
-            "warn" if wide else "pass",
+            "warn" if wide or narrow else "pass",
             fwhm,
             "meV",
             f"the zero-loss peak is {fwhm:.4g} meV wide (FWHM of the mean spectrum, drift included)"
-            + (": too wide for phonons, unless the file's energy unit is wrong" if wide else ""),
+            + (": too wide for phonons, unless the file's energy unit is wrong" if wide else "")
+            + (": no microscope is that good, the file's energy unit is wrong (meV for eV?)" if narrow else ""),
         ),
         _record(
             "dispersion",

@@ -205,6 +205,8 @@ def test_every_check_can_fail_or_warn() -> None:
     assert verdicts(good.with_(energy=shifted))["zero_loss_peak"] == "warn"
     wide = EnergyAxis(-60e3, 500.0, 400)
     assert verdicts(good.with_(energy=wide))["zero_loss_fwhm"] == "warn"
+    in_ev = EnergyAxis(ENERGY.offset_mev / 1e3, ENERGY.dispersion_mev / 1e3, ENERGY.n_channels)
+    assert verdicts(good.with_(energy=in_ev))["zero_loss_fwhm"] == "warn"
     assert verdicts(good.with_(noise=NoiseModel(2.0, source={"gain": "given"})))["gain"] == "warn"
     assert verdicts(good.with_(noise=NoiseModel(1.0, source={"gain": "given"})))["gain"] == "pass"
     assert verdicts(good.with_(haadf=np.ones((20, 20))))["haadf_contrast"] == "warn"
