@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.elementary import exp_array, log_array
 from phonon_eels.kernels.response import PAD_CHANNELS
 
 N_LOCAL = 7
@@ -118,33 +119,44 @@ def zero_loss_rows(
     height = params[0]
     width = reference[0] * math.exp(params[2])
     offset = dispersion_mev / (2.0 * math.sqrt(3.0))
-    for i in range(energies_mev.shape[0]):
-        total = 0.0
-        by_shift = 0.0
-        by_width = 0.0
-        by_loss = 0.0
-        by_gain = 0.0
+    ln2 = math.log(2.0)
+    tail_loss = reference[1] * math.exp(params[3])
+    tail_gain = reference[2] * math.exp(params[4])
+    root_loss = math.exp(ln2 / tail_loss)
+    root_gain = math.exp(ln2 / tail_gain)
+    n = energies_mev.shape[0]
+    points = np.empty((4, 2 * n))
+    bits = np.empty(2 * n, np.int64)
+    squares, base, logs, values = points[0], points[1], points[2], points[3]
+    for k in range(2):
+        away = params[1] - (offset if k else -offset)
+        for i in range(n):
+            x = energies_mev[i] - away
+            q = (2.0 * x / width) * (2.0 * x / width)
+            squares[k * n + i] = q
+            base[k * n + i] = 1.0 + ((root_loss if x > 0.0 else root_gain) - 1.0) * q
+    log_array(base, logs, bits)
+    for k in range(2):
+        away = params[1] - (offset if k else -offset)
+        for i in range(n):
+            values[k * n + i] = -(tail_loss if energies_mev[i] > away else tail_gain) * logs[k * n + i]
+    exp_array(values, logs, bits)
+    for i in range(n):
+        total, by_shift, by_width, by_loss, by_gain = 0.0, 0.0, 0.0, 0.0, 0.0
         for k in range(2):
             x = energies_mev[i] - params[1] + (offset if k else -offset)
-            side = 3 if x > 0.0 else 4
-            tail = reference[side - 2] * math.exp(params[side])
-            root = math.exp(math.log(2.0) / tail)
-            curvature = root - 1.0
-            ratio = 2.0 * x / width
-            q = ratio * ratio
-            s = 1.0 + curvature * q
-            log_s = math.log(s)
-            value = 0.5 * math.exp(-tail * log_s)
-            common = 2.0 * value * tail * curvature * q / s
+            loss = x > 0.0
+            tail = tail_loss if loss else tail_gain
+            root = root_loss if loss else root_gain
+            q, s, power = squares[k * n + i], base[k * n + i], values[k * n + i]
+            value = 0.5 * logs[k * n + i]
+            inner = 2.0 * value * tail * (root - 1.0) / s
             total += value
-            by_width += common
-            if x != 0.0:
-                by_shift += common / x
-            change = value * (-tail * log_s + q * math.log(2.0) * root / s)
-            if side == 3:
-                by_loss += change
-            else:
-                by_gain += change
+            by_width += inner * q
+            by_shift += inner * 4.0 * x / (width * width)
+            change = value * (power + q * ln2 * root / s)
+            by_loss += change if loss else 0.0
+            by_gain += 0.0 if loss else change
         model[i] = height * total
         jacobian[0, i] = total
         jacobian[1, i] = height * by_shift

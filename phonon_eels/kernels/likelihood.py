@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from phonon_eels.kernels.device import kernel, reducing_kernel
+from phonon_eels.kernels.elementary import log_array
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.linear import cholesky, forward_substitute, solve_factored
 
@@ -44,7 +45,11 @@ def objective(
     Poisson: the shifted counts z + σ² have mean and variance model + σ² (SCIENCE §9); weight 0 marks unused channels.
     """
     total = 0.0
-    for i in range(z.shape[0]):
+    n = z.shape[0]
+    ratio = np.empty((2, n))
+    bits = np.empty(n, np.int64)
+    for i in range(n):
+        ratio[0, i] = 1.0
         if not math.isfinite(z[i]) or (likelihood == GAUSSIAN and not variance[i] > 0.0):
             weight[i] = 0.0
             residual[i] = 0.0
@@ -53,14 +58,20 @@ def objective(
             shifted = z[i] + shift_e
             weight[i] = 1.0 / mean
             residual[i] = shifted - mean
-            if shifted > 0.0:
-                total += 2.0 * (mean - shifted + shifted * math.log(shifted / mean))
-            else:
-                total += 2.0 * (mean - shifted * math.log(mean))
+            ratio[0, i] = shifted / mean if shifted > 0.0 else mean
         else:
             weight[i] = 1.0 / variance[i]
             residual[i] = z[i] - model[i]
             total += residual[i] * residual[i] * weight[i]
+    if likelihood == POISSON:
+        log_array(ratio[0], ratio[1], bits)
+        for i in range(n):
+            if weight[i] > 0.0:
+                shifted = z[i] + shift_e
+                if shifted > 0.0:
+                    total += 2.0 * (shifted * ratio[1, i] - residual[i])
+                else:  # the saturated term has no logarithm; what depends on the mean is left
+                    total += 2.0 * (shifted - residual[i] - shifted * ratio[1, i])
     for p in range(params.shape[0]):
         distance = params[p] - prior_mean[p]
         total += prior_precision[p] * distance * distance
