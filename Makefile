@@ -11,6 +11,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTHON   ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
               $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 CORES    ?= all
+# Every step is a process of its own: without compiled modules each would spend seconds on compiling them again.
+unexport PYTHONDONTWRITEBYTECODE
 # A comma inside $(call) would end its argument, hence the variable.
 DEV_EXTRAS := workflow,dev
 PYTEST   := $(PY) -m pytest -q
@@ -82,7 +84,7 @@ define install
 	@echo "Installing phonon-eels[$(1)] into $(VENV)"; \
 	command -v uv >/dev/null 2>&1 || $(PY) -m pip install -qq --disable-pip-version-check uv >/dev/null 2>&1 || true; \
 	if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(PY) -e ".[$(1)]" && exit 0; \
+	  uv pip install --quiet --compile-bytecode --python $(PY) -e ".[$(1)]" && exit 0; \
 	  echo "uv could not install it; trying pip"; \
 	fi; \
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip --upgrade >/dev/null; \
