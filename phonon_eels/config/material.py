@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,8 +48,18 @@ class Mode(Frozen):
     layers: dict[str, NonNegative] = Field(default_factory=dict)
     relative_area: NonNegative = 1.0
     prior_energy_std_mev: Positive = 1.5
+    """Default: a sixth of the width of `bounds_mev`, whatever the scale of the mode."""
     label: str = ""
     source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prior_by_bounds(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "prior_energy_std_mev" not in given:
+            bounds = given.get("bounds_mev")
+            if isinstance(bounds, list | tuple) and len(bounds) == 2 and all(isinstance(b, int | float) for b in bounds):
+                return {**given, "prior_energy_std_mev": abs(bounds[1] - bounds[0]) / 6.0 or 1.0}
+        return given
 
     @model_validator(mode="after")
     def _inside_bounds(self) -> Mode:
