@@ -12,10 +12,9 @@ import yaml
 
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import Settings, load_settings
-from phonon_eels.errors import ConfigError, DataError, InputFileError, OutputError
+from phonon_eels.errors import ConfigError, DataError, InputFileError
 from phonon_eels.io.results import read_summary
-from phonon_eels.pipeline import check_dataset_name, run, run_step, step_parameters, unfinished_step
-from phonon_eels.pipeline.lock import lock_dataset, lock_step
+from phonon_eels.pipeline import run, run_step, step_parameters, unfinished_step
 from phonon_eels.provenance import array_digest
 from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps.registry import steps_of_route
@@ -326,94 +325,3 @@ class TestRunStep:
         assert set(provenance["parents"]) == {"align_zlp", "calibrate"}
         assert (provenance["device"], provenance["threads"]) == ("cpu", 1)
         assert len(provenance["material"]) == 64
-
-
-class TestNamesAndFolders:
-    @pytest.mark.parametrize("name", ["a", "scan-1", "2024_05.b", "A.", "x" * 100])
-    def test_good_names(self, name: str) -> None:
-        assert check_dataset_name(name) == name
-
-    @pytest.mark.parametrize(
-        ("name", "proposal"),
-        [
-            ("my scan", "my_scan"),
-            ("../up", "up"),
-            ("a/b", "a_b"),
-            (".hidden", "hidden"),
-            ("a..b", r"a\.b"),
-            ("", "scan"),
-            ("ä ö", "scan"),
-            ("new\nline", "new_line"),
-            ("y" * 101, "y" * 100),
-        ],
-    )
-    def test_bad_names_get_a_proposal_that_is_good(self, name: str, proposal: str) -> None:
-        with pytest.raises(OutputError, match=f"--dataset {proposal}$"):
-            check_dataset_name(name)
-        check_dataset_name(proposal.replace("\\", ""))
-
-    def test_a_bad_name_leaves_nothing(self, scan: Path, fake_steps: FakeSteps) -> None:
-        output = scan.parent.parent / "results"
-        with pytest.raises(OutputError, match="cannot name a folder"):
-            run(scan, output, dataset="../elsewhere", backend=BACKEND)
-        assert not output.exists()
-        assert not (output.parent / "elsewhere").exists()
-
-    def test_a_missing_file_leaves_nothing(self, tmp_path: Path, fake_steps: FakeSteps) -> None:
-        with pytest.raises(InputFileError, match=r"gone\.hspy: the spectra file cannot be read"):
-            run(tmp_path / "gone.hspy", tmp_path / "results", backend=BACKEND)
-        assert not (tmp_path / "results").exists()
-
-    def test_results_folder_that_is_a_file(self, scan: Path, fake_steps: FakeSteps, tmp_path: Path) -> None:
-        (tmp_path / "results").write_text("I am a file")
-        with pytest.raises(OutputError, match="a file stands where a folder is needed"):
-            go(scan)
-
-    def test_another_file_under_the_same_name_is_refused(
-        self, scan: Path, fake_steps: FakeSteps, tmp_path: Path
-    ) -> None:
-        go(scan)
-        other = tmp_path / "other" / "scan.hspy"
-        other.parent.mkdir()
-        other.write_bytes(b"something else")
-        with pytest.raises(OutputError, match=r"results of another file.*--dataset.*--force"):
-            run(other, tmp_path / "results", backend=BACKEND)
-        fake_steps.since()
-        run(other, tmp_path / "results", ALL_ON, backend=BACKEND, force=True)
-        assert fake_steps.since() == FORWARD
-
-
-class TestLocks:
-    def test_two_runs_of_one_dataset(self, tmp_path: Path) -> None:
-        with (
-            lock_dataset(tmp_path / "x"),
-            pytest.raises(OutputError, match=r"another phonon-eels writes there \(process \d+ on"),
-            lock_dataset(tmp_path / "x"),
-        ):
-            pass
-        with lock_dataset(tmp_path / "x"):
-            pass
-
-    def test_a_step_during_a_run_and_a_run_during_a_step(self, tmp_path: Path) -> None:
-        with (
-            lock_dataset(tmp_path / "x"),
-            pytest.raises(OutputError, match="another phonon-eels writes there"),
-            lock_step(tmp_path / "x", "report"),
-        ):
-            pass
-        with (
-            lock_step(tmp_path / "x", "report"),
-            pytest.raises(OutputError, match="another phonon-eels writes there"),
-            lock_dataset(tmp_path / "x"),
-        ):
-            pass
-
-    def test_steps_beside_each_other(self, tmp_path: Path) -> None:
-        with lock_step(tmp_path / "x", "fit_peaks"), lock_step(tmp_path / "x", "assign_layers"):
-            pass
-        with (
-            lock_step(tmp_path / "x", "fit_peaks"),
-            pytest.raises(OutputError, match="another phonon-eels writes there"),
-            lock_step(tmp_path / "x", "fit_peaks"),
-        ):
-            pass
