@@ -113,9 +113,10 @@ def save_figure(figure: Figure, target: Path | BinaryIO, dpi: int = 300, form: s
     }
     form = form or Path(str(target)).suffix.lower().lstrip(".")
     with matplotlib.rc_context(_RC):
-        if figure.get_layout_engine() is not None:
+        engine = figure.get_layout_engine()
+        if engine is not None:
             # Laying out costs more than drawing: once is enough for all formats.
-            figure.draw_without_rendering()
+            engine.execute(figure)
             figure.set_layout_engine("none")
         figure.savefig(target, dpi=dpi, format=form, metadata=metadata.get(form, {}))
 
