@@ -157,10 +157,18 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file's content, read in blocks; of a folder (`.zspy`): of its files and their names."""
+def file_digest(path: str | Path, *parts: Path) -> str:
+    """Return the SHA-256 of a file's content, read in blocks; of a folder (`.zspy`): of its files and their names.
+
+    Parameters
+    ----------
+    parts
+        More files without which the first means nothing, in their order.
+    """
     path = Path(path)
     digest = hashlib.sha256()
+    if parts:
+        return hashlib.sha256("\n".join(file_digest(part) for part in (path, *parts)).encode()).hexdigest()
     if path.is_dir():
         for part in sorted(place for place in path.rglob("*") if place.is_file()):
             digest.update(f"{part.relative_to(path).as_posix()}\0{file_digest(part)}\n".encode())

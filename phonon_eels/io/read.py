@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from phonon_eels.config.settings import AcquisitionSettings
 
 _FRAME_NAMES = ("frame", "frames", "time", "stack", "sequence", "image number")
-_DARK_FIELD = re.compile(r"(?<![a-z])(haadf|adf|df|dark.?field|annular)(?![a-z])", re.IGNORECASE)
+_DARK_FIELD = re.compile(r"(?<![a-z])(haadf|maadf|adf|df|dark.?field|annular)(?![a-z])", re.IGNORECASE)
 
 
 def read(
@@ -40,7 +40,8 @@ def read(
     Parameters
     ----------
     path
-        ``.hspy .zspy .hdf5 .dm3 .dm4 .emd .msa``, or a ``.zip`` with one such file in it.
+        ``.hspy .zspy .hdf5 .dm3 .dm4 .emd .msa``, Nion Swift's ``.ndata .ndata1 .h5 .nhdf .nsproj``, or a ``.zip``
+        with one such file in it.
     acquisition
         What the file does not say, or says wrongly.
     haadf
@@ -98,9 +99,18 @@ def choose_spectrum(signals: list[FileSignal], number: int | None, path: Path) -
             f"{path} holds no spectra, only {found}; needed is a signal with an energy axis "
             f"(in HyperSpy: one signal axis with the unit eV), so give the spectrum image's file"
         )
-    if len(spectra) > 1:
-        raise InputFileError(f"{path} holds {len(spectra)} spectrum images: {listed}; choose one with ingest.signal")
-    return spectra[0]
+    unreadable = [entry(item.metadata, "PhononEELS.unreadable") for item in signals]
+    lost = [str(reason) for reason in unreadable if reason]
+    if lost:
+        raise InputFileError(
+            f"{path}: {len(lost)} of its items cannot be read (the first: {lost[0]}); mend that, or choose one of the "
+            f"others with ingest.signal: {listed}"
+        )
+    # Live views of the spectrometer lie beside the scan in a session: single spectra, no choice to make.
+    scans = [item for item in spectra if item.data.ndim > 1] or spectra
+    if len(scans) > 1:
+        raise InputFileError(f"{path} holds {len(scans)} spectrum images: {listed}; choose one with ingest.signal")
+    return scans[0]
 
 
 def to_spectrum_image(signal: FileSignal, path: Path, settings: AcquisitionSettings | None = None) -> SpectrumImage:
@@ -175,19 +185,40 @@ def find_haadf(signals: list[FileSignal], chosen: FileSignal, image: SpectrumIma
         if per_frame is not None and image.frames is not None:
             found["haadf_frames"] = _checked_frames(np.asarray(per_frame), image, path)
         return found
-    images = dark_field_images(signals, scan)
+    stacks = (
+        _of_one_scan(dark_field_images(signals, image.frames.shape[:3]), chosen) if image.frames is not None else []
+    )
+    if len(stacks) == 1:
+        per_frame = np.asarray(stacks[0].data, dtype=_native_type(stacks[0].data.dtype))
+        return {"haadf": per_frame.mean(axis=0), "haadf_frames": per_frame}
+    images = _of_one_scan(dark_field_images(signals, scan), chosen)
     return {"haadf": np.asarray(images[0].data, dtype=_native_type(images[0].data.dtype))} if len(images) == 1 else {}
 
 
 def dark_field_images(signals: list[FileSignal], scan: tuple[int, ...]) -> list[FileSignal]:
-    """Return the images that can be the scan's dark field: of its shape and named so; those named HAADF first."""
+    """Return the images that can be the scan's dark field: of its shape and named so; those named HAADF first.
+
+    Parameters
+    ----------
+    scan
+        (rows, columns), or (frames, rows, columns) to find a stack of images.
+    """
+    kind = "image" if len(scan) == 2 else "other"
     fitting = [
         item
         for item in signals
-        if item.kind == "image" and tuple(item.data.shape) == tuple(scan) and _DARK_FIELD.search(item.title)
+        if item.kind == kind and tuple(item.data.shape) == tuple(scan) and _DARK_FIELD.search(item.title)
     ]
     haadf = [item for item in fitting if "haadf" in item.title.lower()]
     return haadf or fitting
+
+
+def _of_one_scan(images: list[FileSignal], chosen: FileSignal) -> list[FileSignal]:
+    """Keep the images that the microscope marked as taken in the same scan as the spectra, if it marked any."""
+    places = ("metadata.scan.scan_id", "metadata.hardware_source.scan_id")
+    marks = {mark for place in places if isinstance(mark := entry(chosen.original, place), str) and mark}
+    same = [item for item in images if marks & {str(entry(item.original, place)) for place in places}]
+    return same or images
 
 
 def _energy_axis_number(signal: FileSignal, path: Path, given: Mapping[str, Any]) -> int:
@@ -227,7 +258,10 @@ def _energy_axis_number(signal: FileSignal, path: Path, given: Mapping[str, Any]
 def _scan_axis_numbers(signal: FileSignal, others: list[int], path: Path) -> tuple[int | None, list[int]]:
     """Tell the frame axis from the scan's: the one that is no length."""
     if len(others) <= 2:
-        return None, others
+        # Frames of a line scan or of a single spectrum are known by their name alone.
+        frames = [n for n in others if str(signal.axes[n].get("name") or "").lower() == "frame"]
+        frames = [n for n in frames if axis_dicts.nm_per_unit(axis_dicts.axis_unit(signal.axes[n])) is None]
+        return (frames[0], [n for n in others if n != frames[0]]) if len(frames) == 1 else (None, others)
     if len(others) > 3:
         raise InputFileError(
             f"{path}: {len(others) + 1} axes; at most frames, rows, columns and energy can be used: "

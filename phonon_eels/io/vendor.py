@@ -1,4 +1,4 @@
-"""What is in a file: every signal that RosettaSciIO finds, with axes and metadata, nothing interpreted yet.
+"""What is in a file: every signal that a reader finds, with axes and metadata, nothing interpreted yet.
 
 Files come from elsewhere and are not trusted: nothing in them is unpickled or evaluated, and whatever goes wrong in a
 reader ends as `InputFileError` with the name of the file.
@@ -18,12 +18,14 @@ import numpy as np
 
 from phonon_eels.errors import InputFileError
 from phonon_eels.io.axes import axis_unit, mev_per_unit
+from phonon_eels.io.nion import SUFFIXES as NION_SUFFIXES
+from phonon_eels.io.nion import read_nion
+from phonon_eels.io.nion_project import read_project
 
 Kind = Literal["spectrum", "image", "other"]
 
 HYPERSPY_SUFFIXES = (".hspy", ".zspy", ".hdf5")
-SUFFIXES = (*HYPERSPY_SUFFIXES, ".dm3", ".dm4", ".emd", ".msa", ".zip")
-NION_SUFFIXES = (".ndata", ".ndata1", ".nhdf", ".nsproj")
+SUFFIXES = (*HYPERSPY_SUFFIXES, ".dm3", ".dm4", ".emd", ".msa", *NION_SUFFIXES, ".nsproj", ".zip")
 _ZIP_LIMIT_BYTES = 4_000_000_000
 _LOADED_LIMIT_BYTES = 2_000_000_000
 _HDF5_BEGINS = b"\x89HDF\r\n\x1a\n"
@@ -104,7 +106,8 @@ def load_signals(path: str | Path, *, lazy: bool = True) -> list[FileSignal]:
     Parameters
     ----------
     path
-        ``.hspy .zspy .hdf5 .dm3 .dm4 .emd .msa``, or a ``.zip`` with one such file in it (which is read eagerly).
+        ``.hspy .zspy .hdf5 .dm3 .dm4 .emd .msa``, Nion Swift's ``.ndata .ndata1 .h5 .nhdf .nsproj``, or a ``.zip``
+        with one such file in it (which is read eagerly).
     lazy
         Leave arrays on the disk where the format can.
 
@@ -142,11 +145,6 @@ def _check_path(path: Path, suffix: str) -> None:
         near = [other.name for other in path.parent.glob(f"*{suffix}")][:3] if path.parent.is_dir() else []
         hint = f"; the folder holds {', '.join(sorted(near))}" if near else "; check the name and the folder"
         raise InputFileError(f"{path} does not exist{hint}")
-    if suffix in NION_SUFFIXES or (suffix == ".h5" and _is_nion(path)):
-        raise InputFileError(
-            f"{path} is a Nion Swift file, which is not read yet; "
-            f"export it from Nion Swift as DigitalMicrograph (.dm4) and read that"
-        )
     if suffix not in SUFFIXES:
         raise InputFileError(
             f"{path} has the ending {suffix or '(none)'!r}; read are {' '.join(SUFFIXES)}: "
@@ -157,16 +155,6 @@ def _check_path(path: Path, suffix: str) -> None:
         raise InputFileError(f"{path} is {what}, which a {suffix} is not; give the file that holds the data")
     if path.is_file() and path.stat().st_size == 0:
         raise InputFileError(f"{path} is empty (0 bytes); copy it again from the microscope")
-
-
-def _is_nion(path: Path) -> bool:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return "data" in file and "properties" in file["data"].attrs
-    except (OSError, AttributeError):
-        return False
 
 
 def _signal(number: int, record: Mapping[str, Any], suffix: str, path: Path) -> FileSignal:
@@ -362,6 +350,8 @@ _READERS: Mapping[str, Callable[[Path, bool], Iterator[Mapping[str, Any]]]] = {
     ".dm4": _read_digital_micrograph,
     ".emd": _read_emd,
     ".msa": _read_msa,
+    **dict.fromkeys(NION_SUFFIXES, read_nion),
+    ".nsproj": read_project,
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from phonon_eels.config import Material, Settings, load_material
 from phonon_eels.errors import InputFileError, PhononEELSError
+from phonon_eels.io.nion_project import project_files
 from phonon_eels.io.results import read_summary
 from phonon_eels.provenance import Provenance, collect, file_digest
 from phonon_eels.steps.registry import find_step, steps_of_route, upstream
@@ -144,7 +145,9 @@ def describe_source(files: Mapping[str, Path | None], known: Mapping[str, Any] |
         if path is None:
             continue
         try:
-            files_in = [path] if not path.is_dir() else [entry for entry in path.rglob("*") if entry.is_file()]
+            # The values of a Nion Swift project are not in the file that is named.
+            parts = project_files(path) if path.suffix.lower() == ".nsproj" else []
+            files_in = [path, *parts] if not path.is_dir() else [entry for entry in path.rglob("*") if entry.is_file()]
             states = [file.stat() for file in files_in]
             entry: dict[str, Any] = {
                 "path": str(path.absolute()),
@@ -153,7 +156,7 @@ def describe_source(files: Mapping[str, Path | None], known: Mapping[str, Any] |
             }
             before = (known or {}).get(role, {})
             same = bool(before) and all(before.get(key) == value for key, value in entry.items())
-            entry["sha256"] = before["sha256"] if same else file_digest(path)
+            entry["sha256"] = before["sha256"] if same else file_digest(path, *parts)
         except OSError as problem:
             raise InputFileError(
                 f"{path}: the {role} file cannot be read ({problem.strerror}); give the path of an existing file"

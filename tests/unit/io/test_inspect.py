@@ -133,13 +133,23 @@ def test_velox_file_with_many_signals(shared_data: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(np.asarray(image.counts), read(zipped, signal=16).counts)
 
 
-@pytest.mark.parametrize("name", ["si_uint16.ndata1", "si_uint16.nhdf", "session.nsproj"])
-def test_nion_files_are_not_read_yet(shared_data: Path, name: str) -> None:
-    with pytest.raises(InputFileError, match=rf"{name} is a Nion Swift file, which is not read yet"):
-        inspect(shared_data / "nion" / name)
+@pytest.mark.parametrize("name", ["si_uint16.ndata1", "si_float32_4frames.nhdf", "session.nsproj"])
+def test_nion_files(shared_data: Path, name: str) -> None:
+    report = inspect(shared_data / "nion" / name, threads=1)
+    for item in report["signals"]:
+        if item["kind"] != "spectrum":
+            assert (item["title"], item["shape"]) == ("HAADF", [3, 5])
+            continue
+        found = item["spectrum"]
+        frames = 4 if "4frames" in item["title"] else 1
+        assert found["shape"] == {"frames": frames, "rows": 3, "columns": 5, "channels": 96}
+        assert found["energy_mev"]["first"] == -59.95
+        assert found["acquisition"]["beam_energy_kev"] == 60.0
+        assert found["haadf"] == (name == "session.nsproj")
+        assert "acquisition.convergence_semi_angle_mrad" in found["missing"]
 
 
-def test_nion_library_files_are_not_read_yet(shared_data: Path) -> None:
-    for path in (shared_data / "nion" / "session Data").rglob("*.*"):
-        with pytest.raises(InputFileError, match="is a Nion Swift file, which is not read yet"):
-            inspect(path)
+def test_nion_library_files(shared_data: Path) -> None:
+    paths = [path for path in (shared_data / "nion" / "session Data").rglob("*.*") if path.is_file()]
+    kinds = sorted(inspect(path, threads=1)["signals"][0]["kind"] for path in paths)
+    assert kinds == ["image", "spectrum", "spectrum"]
