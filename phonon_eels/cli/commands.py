@@ -30,7 +30,9 @@ def run(options: argparse.Namespace) -> int:
         )
     for outcome in outcomes:
         print(outcome.folder)
-    print(outcomes[-1].folder / "report.html")
+    page = outcomes[-1].folder / "report.html"
+    if page.exists():
+        print(page)
     print(outcomes[-1].folder.parent / "summary.json")
     return 0
 

@@ -57,7 +57,11 @@ class Mode(Frozen):
     def _prior_by_bounds(cls, given: Any) -> Any:
         if isinstance(given, dict) and "prior_energy_std_mev" not in given:
             bounds = given.get("bounds_mev")
-            if isinstance(bounds, list | tuple) and len(bounds) == 2 and all(isinstance(b, int | float) for b in bounds):
+            if (
+                isinstance(bounds, list | tuple)
+                and len(bounds) == 2
+                and all(isinstance(b, int | float) for b in bounds)
+            ):
                 return {**given, "prior_energy_std_mev": abs(bounds[1] - bounds[0]) / 6.0 or 1.0}
         return given
 

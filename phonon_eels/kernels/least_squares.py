@@ -73,6 +73,68 @@ def damped_step(
 
 
 @kernel
+def assess(
+    params: np.ndarray,
+    z: np.ndarray,
+    variance: np.ndarray,
+    shift_e: float,
+    likelihood: int,
+    energies_mev: np.ndarray,
+    dispersion_mev: float,
+    reference: np.ndarray,
+    tables: np.ndarray,
+    first_node_mev: np.ndarray,
+    node_step_mev: float,
+    corrections: np.ndarray,
+    prior_mean: np.ndarray,
+    prior_precision: np.ndarray,
+    jacobian: np.ndarray,
+    vectors: np.ndarray,
+) -> float:
+    """Evaluate the model at `params`; return the objective, leave Jacobian, weights and residuals."""
+    evaluate(
+        params, energies_mev, dispersion_mev, reference, tables, first_node_mev, node_step_mev, corrections, jacobian,
+        vectors[0],
+    )  # fmt: skip
+    return objective(
+        z, variance, vectors[0], shift_e, likelihood, params, prior_mean, prior_precision, vectors[1], vectors[2]
+    )
+
+
+@kernel
+def propose(
+    params: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    index: np.ndarray,
+    n_index: int,
+    step: np.ndarray,
+    gradient: np.ndarray,
+    trial: np.ndarray,
+) -> float:
+    """Write the parameters after a step, kept inside the bounds; return the decrease that the step predicts."""
+    predicted = 0.0
+    trial[:] = params
+    for a in range(n_index):
+        p = index[a]
+        predicted += step[a] * gradient[a]
+        trial[p] = min(max(params[p] + step[a], lower[p]), upper[p])
+    return predicted
+
+
+@kernel
+def sum_up(vectors: np.ndarray, value: float, iterations: int, outcome: np.ndarray) -> int:
+    """Write objective, Pearson's chi-squared, channels used and iterations; return the channels used."""
+    used = 0
+    chi_squared = 0.0
+    for i in range(vectors.shape[1]):
+        chi_squared += vectors[1, i] * vectors[2, i] * vectors[2, i]
+        used += vectors[1, i] > 0.0
+    outcome[0], outcome[1], outcome[2], outcome[3] = value, chi_squared, used, iterations
+    return used
+
+
+@kernel
 def fit_one(
     z: np.ndarray,
     variance: np.ndarray,
@@ -106,85 +168,53 @@ def fit_one(
     (NaN where fixed or at a bound). Afterwards `jacobian`, `vectors[1]` (weights) and `vectors[2]` (residuals) belong
     to the estimate.
     """
-    n_params = params.shape[0]
-    model, weight, residual, weighted = vectors[0], vectors[1], vectors[2], vectors[3]
-    matrix, damped = matrices[0], matrices[1]
+    weight, residual, weighted = vectors[1], vectors[2], vectors[3]
     gradient, step, trial = columns[0], columns[1], columns[2]
-    for p in range(n_params):
-        std[p] = math.nan
+    std[:] = math.nan
+    for p in range(params.shape[0]):
         params[p] = min(max(params[p], lower[p]), upper[p])
     correction_lines(params, tables, first_node_mev, node_step_mev, dispersion_mev, corrections)
-    evaluate(
-        params,
-        energies_mev,
-        dispersion_mev,
-        reference,
-        tables,
-        first_node_mev,
-        node_step_mev,
-        corrections,
-        jacobian,
-        model,
-    )
-    value = objective(z, variance, model, shift_e, likelihood, params, prior_mean, prior_precision, weight, residual)
-    damping = FIRST_DAMPING
-    status = MAX_ITERATIONS
-    iterations = 0
-    n_index = 0
+    value = assess(
+        params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev,
+        node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
+    )  # fmt: skip
+    damping, predicted = FIRST_DAMPING, 0.0
+    status, iterations, n_index, rejected = MAX_ITERATIONS, 0, 0, 0
     while iterations < max_iterations:
-        iterations += 1
-        n_index = active_set(
-            params, free, lower, upper, prior_mean, prior_precision, jacobian, weight, residual, weighted, index
-        )
-        if n_index == 0:
-            status = SINGULAR
-            break
-        normal_equations(
-            jacobian, weight, residual, index, n_index, params, prior_mean, prior_precision, weighted, matrix, gradient
-        )
-        accepted = False
-        predicted = 0.0
-        for _ in range(TRIALS):
-            if damped_step(matrix, gradient, n_index, damping, damped, step) == 0:
-                predicted = 0.0
-                trial[:] = params
-                for a in range(n_index):
-                    p = index[a]
-                    predicted += step[a] * gradient[a]
-                    trial[p] = min(max(params[p] + step[a], lower[p]), upper[p])
-                evaluate(
-                    trial, energies_mev, dispersion_mev, reference, tables, first_node_mev, node_step_mev, corrections,
-                    jacobian, model,
-                )  # fmt: skip
-                new = objective(
-                    z, variance, model, shift_e, likelihood, trial, prior_mean, prior_precision, weight, residual
-                )
-                if new <= value + 1e-9 * abs(value):
-                    accepted = True
-                    value = new
-                    params[:] = trial
-                    damping = max(0.1 * damping, LEAST_DAMPING)
-                    break
-            damping = max(10.0 * damping, 1e-6)
-        if not accepted:
-            evaluate(
-                params, energies_mev, dispersion_mev, reference, tables, first_node_mev, node_step_mev, corrections, jacobian,
-                model,
+        if rejected == 0:
+            iterations += 1
+            n_index = active_set(
+                params, free, lower, upper, prior_mean, prior_precision, jacobian, weight, residual, weighted, index
+            )
+            normal_equations(
+                jacobian, weight, residual, index, n_index, params, prior_mean, prior_precision, weighted, matrices[0],
+                gradient,
             )  # fmt: skip
-            objective(z, variance, model, shift_e, likelihood, params, prior_mean, prior_precision, weight, residual)
-            status = CONVERGED if predicted < 100.0 * ENOUGH else SINGULAR
+        if n_index == 0 or rejected == TRIALS:
+            status = CONVERGED if 0 < n_index and predicted < 100.0 * ENOUGH else SINGULAR
             break
-        if predicted < ENOUGH:
-            status = CONVERGED
-            break
-    outcome[0] = value
-    outcome[1] = 0.0
-    outcome[2] = 0.0
-    outcome[3] = iterations
-    for i in range(z.shape[0]):
-        outcome[1] += weight[i] * residual[i] * residual[i]
-        outcome[2] += weight[i] > 0.0
-    if outcome[2] <= n_index:
+        if damped_step(matrices[0], gradient, n_index, damping, matrices[1], step) == 0:
+            predicted = propose(params, lower, upper, index, n_index, step, gradient, trial)
+            new = assess(
+                trial, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev,
+                node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
+            )  # fmt: skip
+            if new <= value + 1e-9 * abs(value):
+                value, rejected = new, 0
+                params[:] = trial
+                damping = max(0.1 * damping, LEAST_DAMPING)
+                if predicted < ENOUGH:
+                    status = CONVERGED
+                    break
+                continue
+        rejected += 1
+        damping = max(10.0 * damping, 1e-6)
+    if rejected > 0:  # what the last trial left belongs to a point that was not taken
+        assess(
+            params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev,
+            node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
+        )  # fmt: skip
+    if sum_up(vectors, value, iterations, outcome) <= n_index:
         return NO_DATA
     return finish(
         jacobian, weight, residual, index, n_index, free, params, prior_mean, prior_precision, weighted, matrices, columns,

@@ -2,67 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from phonon_eels.config import Mode
 from phonon_eels.config.settings import MeasureModulation
 from phonon_eels.errors import ConfigError
-from phonon_eels.forward.model import ForwardModel, model_from_description
-from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
-from phonon_eels.kernels.forward import N_LOCAL
-from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
-from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
-from phonon_eels.lattice.localisation import Localisation, Sources, fit_localisation, total_fwhm_nm
-from phonon_eels.lattice.modulation import Scores, UnitFit, basis, fit_unit, mode_sources, modelled_energies
+from phonon_eels.forward.model import model_from_description
+from phonon_eels.lattice.inference import MeanAmplitude
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps import modulation_tables as tables
 from phonon_eels.steps.align_zlp import alignment_of
+from phonon_eels.steps.joint_fit import JointFit, fit_joint, read_geometry
 from phonon_eels.steps.maps import quantity
+from phonon_eels.steps.modulation_defences import defence_table
 from phonon_eels.steps.spec import StepContext, StepSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-PASSES = 3
-MIN_UNIT_INFORMATION = 0.4
-"""Planes that show less than this share of the median plane's information (cut by the edge of the scan) are no unit."""
-DEFAULT_LOCALISATION_NM = (0.2, 0.1)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What layers and superstructure say about every position and plane."""
-
-    planes: pd.DataFrame
-    lateral_phase_rad: np.ndarray
-    phase_rad: np.ndarray
-    half_slab: np.ndarray
-    b_nm: np.ndarray
-    layer: np.ndarray
-    layer_names: tuple[str, ...]
-    source_plane: np.ndarray
-    source_weight: np.ndarray
-    source_fwhm_nm: float
-    probe_fwhm_nm: float
-    period_nm: float
-
-
-@dataclass(frozen=True)
-class JointFit:
-    """The joint fit of all positions, and of each plane."""
-
-    model: ForwardModel
-    scores: Scores
-    localisation: tuple[Localisation | None, ...]
-    regressors: np.ndarray
-    reference_mev: np.ndarray
-    common: UnitFit
-    units: dict[int, UnitFit]
-    areas: np.ndarray
 
 
 def measure_modulation(image: SpectrumImage, settings: MeasureModulation, context: StepContext) -> StepResult:
@@ -96,7 +50,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     amplitudes, antiphase, inphase = tables.amplitude_table(
         joint, geometry, settings, context, primary_mode, primary_layer
     )
-    defences = tables.defence_table(joint, geometry, context, antiphase, inphase, primary_mode)
+    defences = defence_table(joint, geometry, context, antiphase, inphase, primary_mode)
     primary = amplitudes[amplitudes["role"] == "primary"].iloc[0]
     testable = bool(np.isfinite(primary["p_value"]))
     claim = testable and primary["p_value"] < 1.0 - settings.confidence and not (defences["verdict"] == "fail").any()
@@ -147,143 +101,6 @@ def _primary(settings: MeasureModulation, context: StepContext) -> tuple[str, st
             f"measure_modulation.layer = {layer!r} is no layer of {context.material.name}; it has {', '.join(layers)}"
         )
     return mode, layer
-
-
-def read_geometry(context: StepContext) -> Geometry:
-    """Collect layers and superstructure from the results of their steps."""
-    layers, wave = context.maps["assign_layers"], context.maps["map_superstructure"]
-    summary = context.summaries["assign_layers"]
-    names = tuple(str(layers["layer"].attrs["flag_meanings"]).split())
-    probe = float(summary["probe_fwhm_nm"])
-    return Geometry(
-        planes=context.tables["map_superstructure"]["planes"],
-        lateral_phase_rad=np.asarray(wave["lateral_phase_rad"].values, dtype=float),
-        phase_rad=np.asarray(wave["phase_rad"].values, dtype=float),
-        half_slab=np.asarray(layers["half_slab"].values),
-        b_nm=np.asarray(layers["b_scan_nm"].values, dtype=float),
-        layer=np.asarray(layers["layer"].values),
-        layer_names=names,
-        source_plane=np.asarray(layers["source_plane"].values),
-        source_weight=np.asarray(layers["source_weight"].values, dtype=float),
-        source_fwhm_nm=total_fwhm_nm(float(summary["localisation_fwhm_nm"]), probe),
-        probe_fwhm_nm=probe,
-        period_nm=float(context.summaries["map_superstructure"]["period_nm"]["value"]),
-    )
-
-
-def fit_joint(
-    image: SpectrumImage, model: ForwardModel, geometry: Geometry, alignment: Alignment, context: StepContext
-) -> JointFit:
-    """Fit all counts together, linearised anew at the fitted wave until it stands still."""
-    by_name = {mode.name: mode for mode in context.material.modes}
-    modes = [by_name[name] for name in model.mode_names]
-    reference = model.mode_energies_mev.copy()
-    energies = np.broadcast_to(reference, (*image.shape[:2], model.n_modes)).copy()
-    starts = _starts(context, model, image)
-    held: ScanFit | None = None
-    inside = np.isfinite(geometry.lateral_phase_rad)
-    for k in range(PASSES):
-        starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = np.clip(
-            energies, model.bounds_mev[:, 0], model.bounds_mev[:, 1]
-        )
-        held = fit_scan(
-            image, model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
-            progress=partial(_progress_of_pass, context, k),
-        )  # fmt: skip
-        assert held.score is not None
-        assert held.information is not None
-        usable = np.isin(held.status, (CONVERGED, AT_BOUND))
-        taken_at = starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes].copy()
-        scores = Scores(held.score, held.information, taken_at, usable)
-        localisation = localise(modes, geometry, held, context)
-        shares = np.stack([np.zeros(usable.shape) if entry is None else entry.signed_share for entry in localisation])
-        regressors = basis(geometry.lateral_phase_rad, shares)
-        common = fit_unit(scores, reference, regressors, inside, model.fwhm_mev)
-        energies = modelled_energies(reference, common, regressors)
-        starts = np.where(np.isfinite(held.params), held.params, starts)
-    assert held is not None
-    units = {
-        int(unit): fit_unit(scores, reference, regressors, inside & (geometry.half_slab == unit), model.fwhm_mev)
-        for unit in np.unique(geometry.half_slab[inside])
-    }
-    return JointFit(model, scores, localisation, regressors, reference, common, units, held.areas())
-
-
-def _progress_of_pass(context: StepContext, number: int, done: int, total: int) -> None:
-    context.progress(number * total + done, PASSES * total)
-
-
-def _starts(context: StepContext, model: ForwardModel, image: SpectrumImage) -> np.ndarray:
-    """Start every position from the results of `fit_peaks`."""
-    maps = context.maps["fit_peaks"]
-    start = np.zeros((*image.shape[:2], model.n_params))
-    if model.zero_loss is not None:
-        found = context.maps["align_zlp"]
-        counts = np.nan_to_num(np.asarray(found["zlp_counts"].values))
-        width = np.nan_to_num(np.asarray(found["zlp_fwhm_mev"].values), nan=model.zero_loss.fwhm_mev)
-        start[..., 0] = 0.85 * counts * image.energy.dispersion_mev / width
-        start[..., 2] = np.clip(np.log(width / model.zero_loss.fwhm_mev), -0.3, 0.3)
-    start[..., 5] = np.nan_to_num(np.asarray(maps["background_e"].values)) * model.free_local[5]
-    areas = np.nan_to_num(np.asarray(maps["area_e"].values))
-    start[..., N_LOCAL : N_LOCAL + model.n_modes] = np.moveaxis(areas, 0, 2)
-    return start
-
-
-def localise(
-    modes: list[Mode], geometry: Geometry, held: ScanFit, context: StepContext
-) -> tuple[Localisation | None, ...]:
-    """Fit how sharply each mode is tied to its planes; None for modes without layers."""
-    declared = context.material.localisation
-    prior = (declared.fwhm_nm, declared.std_nm) if declared is not None else DEFAULT_LOCALISATION_NM
-    total = total_fwhm_nm(prior[0], geometry.probe_fwhm_nm)
-    results: list[Localisation | None] = []
-    for m, mode in enumerate(modes):
-        sources = sources_of(mode, geometry)
-        if not (sources.strength > 0.0).any():
-            results.append(None)
-            continue
-        area, std = held.areas()[..., m], held.areas(held.std)[..., m]
-        results.append(fit_localisation(sources, area, std, total, max(prior[1], 0.01) * prior[0] / total))
-    return tuple(results)
-
-
-def sources_of(mode: Mode, geometry: Geometry) -> Sources:
-    """Return the planes that carry a mode."""
-    planes = geometry.planes
-    return mode_sources(
-        geometry.source_plane, geometry.source_weight, planes["layer"].to_numpy(), planes["phase_offset_rad"].to_numpy(),
-        dict(mode.layers), geometry.source_fwhm_nm,
-    )  # fmt: skip
-
-
-def whole_units(joint: JointFit, mode: int) -> list[int]:
-    """Return the units that show a mode well enough to count."""
-    information = {unit: fit.information[mode] for unit, fit in joint.units.items()}
-    median = float(np.median([value for value in information.values() if value > 0.0] or [0.0]))
-    return [unit for unit, value in information.items() if value > MIN_UNIT_INFORMATION * median > 0.0]
-
-
-def unit_amplitudes(
-    joint: JointFit, geometry: Geometry, mode: int, layer: str
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Return units, their amplitudes (n, 2) along the outward normal, and the sign of their phase offsets (n,)."""
-    planes = geometry.planes[geometry.planes["layer"] == layer]
-    offset = dict(zip(planes["half_slab"].astype(int), planes["phase_offset_rad"], strict=True))
-    units = [unit for unit in whole_units(joint, mode) if unit in offset]
-    values = np.array([joint.units[unit].value[mode, 1:] for unit in units]).reshape(len(units), 2)
-    sign = np.array([1.0 if np.cos(offset[unit]) >= 0.0 else -1.0 for unit in units])
-    return units, values, sign
-
-
-def mean_amplitude(
-    joint: JointFit, geometry: Geometry, mode: int, layer: str, min_units: int
-) -> tuple[MeanAmplitude, MeanAmplitude, int]:
-    """Return the outward and the in-phase mean amplitude of a mode over its units, and their number."""
-    units, values, sign = unit_amplitudes(joint, geometry, mode, layer)
-    antiphase, inphase = antiphase_and_inphase(values, sign)
-    if len(units) < min_units:
-        antiphase = replace(antiphase, p_value=float("nan"))
-    return antiphase, inphase, len(units)
 
 
 def _summary(

@@ -94,12 +94,17 @@ def test_windows_are_cut_at_the_axis_or_refused() -> None:
         subtract_zlp(clean_image(), SubtractZlp(windows_mev=windows, clip_windows=False), context_of())
 
 
-def test_window_beyond_the_axis_is_left_out_and_none_is_an_error() -> None:
+def test_window_beyond_the_axis_moves_to_its_end_and_one_below_it_is_left_out() -> None:
     one = subtract_zlp(clean_image(), SubtractZlp(windows_mev=((26.0, 43.0), (400.0, 500.0))), context_of())
-    assert any("is left out" in message for message in one.messages)
-    assert any("extrapolation" in message for message in one.messages)
+    assert any("400 … 500 meV lies beyond the energy axis" in message for message in one.messages)
+    low, high = one.summary["windows_mev"][1]
+    assert high == clean_image().energy.last_mev
+    assert 0.85 * high < low < high
+    below = subtract_zlp(clean_image(), SubtractZlp(windows_mev=((26.0, 43.0), (-900.0, -800.0))), context_of())
+    assert any("is left out" in message for message in below.messages)
+    assert any("extrapolation" in message for message in below.messages)
     with pytest.raises(DataError, match=r"subtract_zlp\.windows_mev .* leaves no window of at least 5 channels"):
-        subtract_zlp(clean_image(), SubtractZlp(windows_mev=((400.0, 500.0),)), context_of())
+        subtract_zlp(clean_image(), SubtractZlp(windows_mev=((-900.0, -800.0),)), context_of())
     with pytest.raises(DataError, match=r"subtract_zlp\.output_window_mev = 300 … 400 meV"):
         subtract_zlp(clean_image(), SubtractZlp(output_window_mev=(300.0, 400.0)), context_of())
     with pytest.raises(DataError, match="above 0 meV"):
