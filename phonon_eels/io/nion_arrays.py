@@ -27,6 +27,9 @@ _BLOCK_BYTES = 32_000_000
 _MAX_CHUNK_BYTES = 1_000_000_000
 # No counting detector's cube packs better than this; a file that claims more would unpack into the whole memory.
 _MAX_COMPRESSION = 200
+_HEAP_SEARCH_BYTES = 16_000_000
+# Signature and version of a global heap, with the three zeros that follow.
+_HEAP_BEGINS = b"GCOL\x01\0\0\0"
 _COPY_AGAIN = "copy it again from the microscope, or export it from Nion Swift anew"
 
 
@@ -247,6 +250,7 @@ def open_hdf5(path: Path) -> list[tuple[str | bytes, Hdf5Array | None]]:
 
     if not h5py.is_hdf5(path):
         raise InputFileError(f"{path} is no HDF5 file, which a {path.suffix} must be; {_COPY_AGAIN}")
+    _check_heaps(path)
     try:
         file = h5py.File(path, "r")
     except OSError as problem:
@@ -274,6 +278,38 @@ def open_hdf5(path: Path) -> list[tuple[str | bytes, Hdf5Array | None]]:
                 f"load it in the program that wrote it, or in HyperSpy, and save it as .hspy"
             )
         return [(_text(item.attrs["properties"], path), _data_set(item, path)) for item in items.values()]
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse damaged heaps of texts, of which the HDF5 library (2.0) never comes back: it steps on by a size of 0.
+
+    Only the parts of a file are searched where Nion Swift puts them, before and after the values.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(_HEAP_SEARCH_BYTES)
+        file.seek(max(len(first), size - _HEAP_SEARCH_BYTES))
+        parts = [first, file.read()]
+    for part in parts:
+        place = part.find(_HEAP_BEGINS)
+        while place >= 0:
+            if not _heap_is_whole(part, place):
+                raise InputFileError(f"{path} is damaged: its heap of texts is not consistent; {_COPY_AGAIN}")
+            place = part.find(_HEAP_BEGINS, place + 1)
+
+
+def _heap_is_whole(part: bytes, place: int) -> bool:
+    """Walk through a heap as the library does; what lies behind the part cannot be judged."""
+    (heap_size,) = struct.unpack_from("<Q", part.ljust(place + 16, b"\0"), place + 8)
+    end, at = place + heap_size, place + 16
+    while at + 16 <= min(end, len(part)):
+        index, _, _, size = struct.unpack_from("<HHIQ", part, at)
+        # Object 0 is the free rest, its size includes the header.
+        step = size if index == 0 else 16 + (size + 7) // 8 * 8
+        if step < 16 or at + step > end:
+            return False
+        at += step
+    return True
 
 
 def _text(value: Any, path: Path) -> str | bytes:
