@@ -123,6 +123,18 @@ def propose(
 
 
 @kernel
+def next_damping(damping: float, gained: float, predicted: float) -> float:
+    """Return the damping after an accepted step.
+
+    The expected Hessian overshoots where a weak peak's energy is ill known: where much less was gained than predicted,
+    steps are shortened, or they would go to and fro for ever.
+    """
+    if gained < 0.25 * predicted and predicted > ENOUGH:
+        return max(4.0 * damping, FIRST_DAMPING)
+    return max(0.1 * damping, LEAST_DAMPING)
+
+
+@kernel
 def sum_up(vectors: np.ndarray, value: float, iterations: int, outcome: np.ndarray) -> int:
     """Write objective, Pearson's chi-squared, channels used and iterations; return the channels used."""
     used = 0
@@ -200,9 +212,9 @@ def fit_one(
                 node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
             )  # fmt: skip
             if new <= value + 1e-9 * abs(value):
+                damping = next_damping(damping, value - new, predicted)
                 value, rejected = new, 0
                 params[:] = trial
-                damping = max(0.1 * damping, LEAST_DAMPING)
                 if predicted < ENOUGH:
                     status = CONVERGED
                     break
@@ -214,7 +226,7 @@ def fit_one(
             params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev,
             node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
         )  # fmt: skip
-    if sum_up(vectors, value, iterations, outcome) <= n_index:
+    if sum_up(vectors, value, iterations, outcome) <= free.sum():
         return NO_DATA
     return finish(
         jacobian, weight, residual, index, n_index, free, params, prior_mean, prior_precision, weighted, matrices, columns,
