@@ -14,8 +14,11 @@ CORES    ?= all
 # Every step is a process of its own: without compiled modules each would spend seconds on compiling them again.
 unexport PYTHONDONTWRITEBYTECODE
 # A comma inside $(call) would end its argument, hence the variable.
-DEV_EXTRAS := workflow,dev
+DEV_EXTRAS := workflow,cluster,viewer,notebooks,docs,dev
 PYTEST   := $(PY) -m pytest -q
+# Xvfb is the screen of napari's tests, SLURM with munge the facility of the batch tests. Debian's names.
+SYSTEM_PACKAGES := xvfb libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1 libxcb-image0 \
+                   libxcb-render-util0 libxcb-xinerama0 libegl1 libgl1 slurm-wlm munge
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run test test-slow test-gpu bench lint format clean
@@ -91,10 +94,23 @@ define install
 	$(PY) -m pip install -qq --disable-pip-version-check -e ".[$(1)]"
 endef
 
+# $(1): system packages. Where they cannot be installed, the tests that need them skip and say which is missing.
+define system
+	@command -v dpkg >/dev/null 2>&1 || exit 0; \
+	missing=; for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then \
+	  echo "Installing$$missing"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; } >/dev/null 2>&1 \
+	    || echo "They could not be installed; the tests that need them will skip."; \
+	else echo "Some tests will skip without: apt-get install$$missing"; fi
+endef
+
 $(RUN_OK): pyproject.toml | $(PY)
 	$(call install,workflow)
 	@touch $@
 
 $(DEV_OK): pyproject.toml | $(PY)
 	$(call install,$(DEV_EXTRAS))
+	$(call system,$(SYSTEM_PACKAGES))
 	@touch $(RUN_OK) $@
