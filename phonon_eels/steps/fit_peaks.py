@@ -22,7 +22,7 @@ from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
-from phonon_eels.steps.peak_tables import mean_table, mode_table, pair_table
+from phonon_eels.steps.peak_tables import local_maps, mean_table, mode_table, pair_table
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.units import thermal_energy_mev
 
@@ -80,6 +80,8 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     if not good.any():
         raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
     values, mode_status = peak_maps(fit, model, good, usable_prior, classic=context.route == "classic")
+    if context.route == "forward":
+        values |= local_maps(fit, model, prepared.alignment, image.energy, good)
     maps = scan_dataset(image, values, fit.status, STATUS_MEANINGS, modes=model.mode_names)
     flags = {"units": "1", "flag_values": np.arange(4, dtype=np.int16), "flag_meanings": " ".join(MODE_STATUS)}
     maps["mode_status"] = (("mode", "row", "column"), mode_status.astype(np.int16), flags)

@@ -10,6 +10,8 @@ from phonon_eels.config import Material
 from phonon_eels.forward.mean import MeanFit
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.pooled import Pooled
+from phonon_eels.forward.scan import Alignment, ScanFit
+from phonon_eels.spectrum_image import EnergyAxis
 from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:
@@ -19,6 +21,32 @@ MODEL_ERROR_FWHM = 1.3e-3
 """Bias of energies from carrying the zero-loss shape to first order, in its FWHM: up to 0.008 meV was found on noise-free
 spectra whose peak was 2 % wider than the reference (7.5 meV)."""
 IDENTIFIABLE, CENTROID_ONLY, NOT_IDENTIFIABLE = "identifiable", "centroid only", "not identifiable"
+
+
+def local_maps(
+    fit: ScanFit, model: ForwardModel, alignment: Alignment, axis: EnergyAxis, good: np.ndarray
+) -> dict[str, tuple[np.ndarray, str]]:
+    """Return the rest of the forward model at every position: with `area_e` and `background_e` it gives every curve.
+
+    ``fitted_energy_mev`` is the energy that the model was evaluated with, also where the mode is too faint to report it.
+    """
+    center = axis.offset_mev + axis.dispersion_mev * alignment.channel + fit.params[..., 1]
+    local = {
+        "zlp_height_e": (fit.params[..., 0], fit.std[..., 0], "electrons/channel"),
+        "zlp_center_mev": (center, fit.std[..., 1], "meV"),
+        "zlp_log_width": (fit.params[..., 2], fit.std[..., 2], "1"),
+        "zlp_log_tail_loss": (fit.params[..., 3], fit.std[..., 3], "1"),
+        "zlp_log_tail_gain": (fit.params[..., 4], fit.std[..., 4], "1"),
+        "background_ramp_e": (fit.params[..., 6], fit.std[..., 6], "electrons/channel/100 meV"),
+    }
+    values: dict[str, tuple[np.ndarray, str]] = {}
+    for name, (array, std, unit) in local.items():
+        values[name] = (np.where(good, array, np.nan), unit)
+        values[f"{name}_std"] = (np.where(good, std, np.nan), unit)
+    energies = (np.moveaxis(fit.energies(v), 2, 0) for v in (fit.params, fit.std))
+    for suffix, energy in zip(("", "_std"), energies, strict=True):
+        values[f"fitted_energy_mev{suffix}"] = (np.where(good, energy, np.nan), "meV")
+    return values
 
 
 def mode_table(
