@@ -21,7 +21,7 @@ SYSTEM_PACKAGES := xvfb libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-k
                    libxcb-render-util0 libxcb-xinerama0 libegl1 libgl1 slurm-wlm munge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow test-gpu bench lint format clean
+.PHONY: help setup setup-dev run test test-slow test-gpu bench docs lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14
@@ -47,6 +47,10 @@ bench: $(DEV_OK)  ## run every benchmarks/bench_*.py
 	  [ -e "$$script" ] || continue; found=1; echo "== $$script"; $(PY) "$$script"; done; \
 	[ -n "$$found" ] || { echo "There is no benchmarks/bench_*.py to run."; exit 1; }
 
+docs: $(DEV_OK)  ## build the documentation, notebooks run, into docs/_build/html
+	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 lint: $(DEV_OK)  ## ruff and mypy
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -60,7 +64,7 @@ setup: $(RUN_OK)  ## only make .venv, ready to run
 setup-dev: $(DEV_OK)  ## only make .venv, ready to test
 
 clean:  ## remove results, caches and build outputs; .venv stays
-	@rm -rf results .snakemake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf results .snakemake build dist docs/_build docs/reference/generated docs/notebooks/*.ipynb .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # --- set-up -------------------------------------------------------------------------------------

@@ -17,9 +17,12 @@ _PUBLIC = {
     "Settings": "phonon_eels.config",
     "SpectrumImage": "phonon_eels.spectrum_image",
     "StepResult": "phonon_eels.spectrum_image",
+    "gather_settings": "phonon_eels.pipeline.gather",
     "read": "phonon_eels.io.read",
+    "read_results": "phonon_eels.io.results",
     "run": "phonon_eels.pipeline",
     "run_step": "phonon_eels.pipeline",
+    "sample_path": "phonon_eels.pipeline.gather",
 }
 
 # Modules reached as attributes. `simulate` is the module for every caller, because importing it anywhere binds that

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, ParamSpec
 
@@ -83,11 +84,21 @@ def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot and whatever backend is chosen there."""
+
+    def _repr_png_(self) -> bytes:
+        stream = BytesIO()
+        with matplotlib.rc_context(_RC):
+            self.savefig(stream, format="png", dpi=self.dpi)
+        return stream.getvalue()
+
+
 def new_figure(
     width_mm: float, height_mm: float, layout: Literal["constrained", "compressed"] = "constrained"
 ) -> Figure:
     """Return an empty figure of a size in mm, drawn by Agg without any window."""
-    figure = Figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH), layout=layout, dpi=150)
+    figure = NotebookFigure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH), layout=layout, dpi=150)
     FigureCanvasAgg(figure)
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)

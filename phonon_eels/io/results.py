@@ -28,6 +28,7 @@ __all__ = [
     "read_image",
     "read_maps",
     "read_result",
+    "read_results",
     "read_summary",
     "read_tables",
     "recover",
@@ -131,6 +132,33 @@ def read_result(folder: Path) -> StepResult:
         messages=tuple(record["messages"]),
         skipped=record["skipped"],
     )
+
+
+def read_results(folder: str | Path) -> dict[str, StepResult]:
+    """Read the results of all steps of a dataset, in the order in which they ran; images are lazy.
+
+    Parameters
+    ----------
+    folder
+        Folder of the dataset, as ``results/scan1``.
+
+    Returns
+    -------
+    dict
+        Step name → its maps, tables, summary and messages.
+
+    Raises
+    ------
+    InputFileError
+        If the folder holds no results, or one of them is damaged or of a newer version.
+    """
+    from phonon_eels.steps.registry import REGISTRY
+
+    folder = Path(folder)
+    steps = [entry.name for entry in REGISTRY if (folder / entry.name / "summary.json").is_file()]
+    if not steps:
+        raise InputFileError(f"{folder} holds no results of a dataset; run `phonon-eels run FILE` first")
+    return {step: read_result(folder / step) for step in steps}
 
 
 def write_maps(maps: xr.Dataset, path: Path, provenance: Mapping[str, Any] | None = None) -> None:

@@ -54,23 +54,46 @@ def gather_settings(
 
 
 def recipe_path(name: str) -> Path:
-    """Return the file of a shipped recipe: package data in a wheel, ``pipelines/recipes`` in the repository.
+    """Return the file of a shipped recipe.
 
     Raises
     ------
     ConfigError
         If there is none of that name.
     """
-    package = Path(str(resources.files("phonon_eels")))
-    found: dict[str, Path] = {}
-    for folder in (package.parent / "pipelines" / "recipes", package / "recipes"):
-        found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    found = _shipped("pipelines/recipes", "recipes", "*.yaml")
     if name not in found:
         raise ConfigError(
             f"recipe = {name}: is not shipped; use one of {', '.join(sorted(found)) or '(none found)'}, "
             f"or give a file of your own with --config"
         )
     return found[name]
+
+
+def sample_path(name: str = "bi2212_modulated") -> Path:
+    """Return the file of a shipped sample scan.
+
+    Parameters
+    ----------
+    name
+        ``bi2212_modulated``, or its twin without modulation ``bi2212_null``.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    found = _shipped("sample_data", "sample_data", "*.hspy")
+    if name not in found:
+        raise ConfigError(f"sample {name!r} is not shipped; there are {', '.join(sorted(found)) or 'none'}")
+    return found[name]
+
+
+def _shipped(in_repository: str, in_package: str, pattern: str) -> dict[str, Path]:
+    """Return name → file: package data in a wheel, folders at the top in the repository."""
+    package = Path(str(resources.files("phonon_eels")))
+    folders = (package.parent / in_repository, package / in_package)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob(pattern))}
 
 
 def _material_beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
