@@ -30,7 +30,7 @@ def plot_pulls(pulls: Mapping[str, xr.DataArray], *, width_mm: float = style.PAG
     Returns
     -------
     Figure
-        The share of |pull| < 1 stands in each panel; it should be 68 %.
+        The share of pulls between -1 and 1 stands in each panel; it should be 68 %.
     """
     modes = [str(mode) for mode in next(iter(pulls.values())).mode.values]
     columns = min(3, len(modes))
@@ -57,15 +57,8 @@ def _draw_panel(ax: Axes, pulls: Mapping[str, xr.DataArray]) -> None:
     for i, (name, values) in enumerate(pulls.items()):
         seen = values.values[np.isfinite(values.values)]
         colour = colours[name]
-        ax.hist(
-            np.clip(seen, -REACH, REACH),
-            edges,
-            density=True,
-            histtype="stepfilled",
-            alpha=0.45,
-            color=colour,
-            label=name,
-        )
+        heights, _ = np.histogram(np.clip(seen, -REACH, REACH), edges, density=bool(seen.size))
+        ax.stairs(heights, edges, fill=True, alpha=0.45, color=colour, label=name)
         inside = f"{np.mean(np.abs(seen) < 1):.0%} inside ±1 std" if seen.size else "no value"
         ax.text(0.03, 0.95 - 0.11 * i, inside, color=colour, transform=ax.transAxes, va="top", fontsize="small")
     x = np.linspace(-REACH, REACH, 200)
