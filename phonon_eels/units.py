@@ -11,6 +11,9 @@ ELECTRON_REST_ENERGY_KEV = 510.99895
 HC_KEV_NM = 1.239841984
 """Planck constant times speed of light in keV nm (CODATA 2018)."""
 
+ELEMENTARY_CHARGE_C = 1.602176634e-19
+"""Elementary charge in C (exact by the SI definition of 2019)."""
+
 INVERSE_CM_PER_MEV = 8.065544
 """Wavenumbers in 1/cm per meV (CODATA 2018)."""
 

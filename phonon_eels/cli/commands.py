@@ -111,6 +111,33 @@ def simulate(options: argparse.Namespace) -> int:
     return 0
 
 
+def plan(options: argparse.Namespace) -> int:
+    """``phonon-eels plan``: what a scan can show, before it is taken."""
+    import json
+
+    from phonon_eels.cli.console import reporting
+    from phonon_eels.config import load_material
+    from phonon_eels.config.planning import load_plan
+    from phonon_eels.plan.files import as_tree, write_forecast
+    from phonon_eels.plan.forecast import forecast
+    from phonon_eels.plan.text import as_text
+
+    overrides = list(options.overrides)
+    if options.material is not None:
+        overrides.append(f"material={options.material}")
+    settings = load_plan(options.config, overrides)
+    with reporting(options.quiet, options.debug):
+        found = forecast(settings, load_material(settings.material, Path.cwd()))
+        paths = [] if options.output is None else write_forecast(found, settings, options.output)
+    if options.json:
+        print(json.dumps(as_tree(found, settings), indent=1, ensure_ascii=False))
+    elif not options.quiet:
+        print(as_text(found), end="")
+    for path in paths:
+        print(path, file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
 def schema(options: argparse.Namespace) -> int:
     """``phonon-eels schema``: the JSON schema of all settings."""
     from phonon_eels.config import json_schema

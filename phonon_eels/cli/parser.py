@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(words)
     _add_inspect(words)
     _add_simulate(words)
+    _add_plan(words)
     _add_schema(words)
     _add_steps(words)
     return parser
@@ -69,6 +70,17 @@ def _add_simulate(words: Any) -> None:
         "--material", default="bi2212", metavar="NAME", help="shipped material, or a YAML file (bi2212)"
     )
     simulate.add_argument("--progress", action="store_true", help="show progress bars even if this is no terminal")
+
+
+def _add_plan(words: Any) -> None:
+    plan = _command(words, "plan", "before the beam time: what a scan can show, and what more would buy", commands.plan)
+    plan.add_argument("--config", type=Path, metavar="YAML", help="the planned experiment")
+    _add_set(plan, "beam.current_pa=20")
+    plan.add_argument("--material", metavar="NAME", help="shipped material, or a YAML file (bi2212)")
+    plan.add_argument(
+        "--output", type=Path, metavar="DIR", help="also write figure, tables and plan.json into this folder"
+    )
+    plan.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
 def _add_schema(words: Any) -> None:

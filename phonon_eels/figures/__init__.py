@@ -5,6 +5,7 @@ from phonon_eels.figures.line_scan import plot_line_spectra
 from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status, status_counts
 from phonon_eels.figures.modulation import plot_modulation_spectrum, plot_period_scan, plot_phase_dependence, plot_units
 from phonon_eels.figures.overview import plot_overview
+from phonon_eels.figures.plan import plot_plan
 from phonon_eels.figures.pulls import plot_pulls
 from phonon_eels.figures.spectra import plot_classic_route, plot_layer_spectra, plot_mean_spectrum
 from phonon_eels.figures.style import COLUMN_MM, PAGE_MM, save_figure
@@ -25,6 +26,7 @@ __all__ = [
     "plot_overview",
     "plot_period_scan",
     "plot_phase_dependence",
+    "plot_plan",
     "plot_pulls",
     "plot_status",
     "plot_truth",
