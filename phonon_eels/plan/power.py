@@ -1,8 +1,9 @@
 """Chance to detect an amplitude with Hotelling's test over half-slab planes, and what chance asks of the amplitude.
 
-The test is that of `lattice.inference.antiphase_and_inphase`: n planes, two means (outward and in phase) where both
-orientations are seen, scatter on the remaining degrees of freedom. Under a true amplitude A its statistic follows the
-non-central F distribution with (2, dof - 1) degrees of freedom and non-centrality A² / variance of the mean.
+The test is that of `lattice.inference.antiphase_and_inphase`: one sample of n planes, weighted so that either orientation
+counts half, scatter on n - 1 degrees of freedom. Under a true amplitude A its statistic follows the non-central F
+distribution with (2, n - 2) degrees of freedom and non-centrality A² / variance of the mean (exactly so where there are as many
+planes of one orientation as of the other).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def mean_variance_factor(n_units: int) -> float:
 
 def degrees_of_freedom(n_units: int) -> int:
     """Return the degrees of freedom of the scatter between planes."""
-    return n_units - 2
+    return n_units - 1
 
 
 def power(amplitude_mev: float | np.ndarray, unit_std_mev: float, n_units: int, confidence: float) -> np.ndarray:

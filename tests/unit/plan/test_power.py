@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from phonon_eels.lattice.inference import antiphase_and_inphase
+from phonon_eels.lattice.inference import antiphase_and_inphase, balanced_weights, weighted_mean
 from phonon_eels.plan.power import degrees_of_freedom, detectable_amplitude, mean_variance_factor, power
 
 TRIALS = 3000
@@ -37,18 +37,24 @@ def test_power_at_other_amplitudes(amplitude):
 
 def test_variance_and_degrees_of_freedom_are_those_of_the_test():
     for n_units in range(4, 20):
-        sign = np.resize([1.0, -1.0], n_units)
-        design = np.column_stack([np.ones(n_units), sign])
-        assert mean_variance_factor(n_units) == pytest.approx(np.linalg.inv(design.T @ design)[0, 0])
-        mean = antiphase_and_inphase(np.random.default_rng(0).normal(size=(n_units, 2)), sign)[0]
-        assert mean.dof == degrees_of_freedom(n_units)
+        weights = balanced_weights(np.resize([1.0, -1.0], n_units))
+        assert mean_variance_factor(n_units) == pytest.approx((weights**2).sum())
+        if n_units % 2 == 0:
+            mean = weighted_mean(np.random.default_rng(0).normal(size=(n_units, 2)), weights)
+            assert mean.dof == pytest.approx(degrees_of_freedom(n_units))
+
+
+def test_amplitudes_that_are_promised():
+    """80 % power needs 7.9, 4.7 and 3.6 standard deviations of the mean at 4, 6 and 12 planes (SCIENCE §9)."""
+    for n_units, wanted in ((4, 7.9), (6, 4.7), (12, 3.6)):
+        assert detectable_amplitude(np.sqrt(n_units), n_units, 0.95, 0.8) == pytest.approx(wanted, abs=0.1)
 
 
 def test_limits():
     assert power(0.0, 1.0, 8, 0.95) == pytest.approx(0.05, abs=1e-6)
     assert power(1e3, 1.0, 8, 0.95) == 1.0
-    assert np.isnan(power(1.0, 1.0, 3, 0.95))
-    assert np.isnan(detectable_amplitude(1.0, 3, 0.95, 0.8))
+    assert np.isnan(power(1.0, 1.0, 2, 0.95))
+    assert np.isnan(detectable_amplitude(1.0, 2, 0.95, 0.8))
     assert detectable_amplitude(0.2, 8, 0.95, 0.8) == pytest.approx(
         0.2 * detectable_amplitude(1.0, 8, 0.95, 0.8), rel=1e-4
     )
