@@ -10,20 +10,16 @@ import numpy as np
 from phonon_eels.config import Material
 from phonon_eels.config.planning import PlanSettings
 from phonon_eels.errors import ConfigError
-from phonon_eels.forward.mean import LOG_FWHM_STD
-from phonon_eels.lattice.modulation import Scores, UnitFit, basis, fit_unit
 from phonon_eels.plan.expectation import Expectation, electrons_per_position, expect, incident_electrons, stack_of_plan
+from phonon_eels.plan.modes import mode_table, pair_table
+from phonon_eels.plan.planes import unit_of, unit_std_mev, units_per_scan
 from phonon_eels.plan.power import detectable_amplitude, power
-from phonon_eels.steps.fit_peaks import VANISHED_SIGMA, prior_stds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_COLUMNS = 512
-"""More positions along b than this are thinned out; only their number matters then."""
 DOSE_FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SCAN_COUNTS = (1, 2, 3, 4, 6)
-PRIOR_DOMINATED = 0.5  # as in `fit_peaks`: a deviation above this share of the prior's says little beside the prior
 
 
 @dataclass(frozen=True)
@@ -55,47 +51,6 @@ class Forecast:
     chances: pd.DataFrame
     spectrum: pd.DataFrame
     summary: dict[str, Any]
-
-
-def units_per_scan(plan: PlanSettings, material: Material) -> int:
-    """Return the number of half slabs that fit into the field of view wherever it begins."""
-    return int(np.floor(plan.scan.c_length_nm / (0.5 * stack_of_plan(material).repeat_nm) + 1e-9))
-
-
-def positions_per_unit(plan: PlanSettings, material: Material) -> float:
-    """Return the mean number of positions in one half slab."""
-    scan = plan.scan
-    columns = max(round(scan.b_length_nm / scan.b_step_nm), 1)
-    return 0.5 * stack_of_plan(material).repeat_nm / scan.c_step_nm * columns
-
-
-def unit_of(plan: PlanSettings, material: Material, expectation: Expectation) -> UnitFit:
-    """Return what one half-slab plane tells, from the score equations that the joint fit solves."""
-    scan, held, model = plan.scan, expectation.held, expectation.model
-    assert held.information is not None
-    assert material.superstructure is not None
-    columns = int(np.clip(round(scan.b_length_nm / scan.b_step_nm), 2, MOST_COLUMNS))
-    b = (np.arange(columns) + 0.5) * scan.b_length_nm / columns
-    phase = np.broadcast_to(2 * np.pi * b / material.superstructure.period_nm, (held.information.shape[1], columns))
-    repeats = positions_per_unit(plan, material) / phase.size
-    information = np.broadcast_to(
-        (repeats * held.information[0])[:, None], (*phase.shape, 2 * model.n_modes, 2 * model.n_modes)
-    )
-    scores = Scores(
-        np.zeros(information.shape[:3]),
-        information,
-        np.broadcast_to(model.mode_energies_mev, (*phase.shape, model.n_modes)),
-        np.ones(phase.shape, dtype=bool),
-    )
-    share = np.broadcast_to(expectation.half_slab.signed_share[:, :, None], (model.n_modes, *phase.shape))
-    regressors = basis(np.array(phase), share)
-    return fit_unit(scores, model.mode_energies_mev, regressors, scores.usable, model.fwhm_mev)
-
-
-def unit_std_mev(plan: PlanSettings, unit: UnitFit, mode: int) -> float:
-    """Return the deviation of a component of a plane's amplitude: counting noise, and the scatter between planes."""
-    counting = 0.5 * float(np.trace(unit.covariance[mode, 1:, 1:]))
-    return float(np.sqrt(counting + plan.specimen.plane_scatter_mev**2))
 
 
 def forecast(plan: PlanSettings, material: Material) -> Forecast:
@@ -149,84 +104,6 @@ def question_of(plan: PlanSettings, material: Material) -> tuple[str, str]:
             f"{', '.join(weights) or 'none (it has no layers in the material file)'}"
         )
     return name, layer
-
-
-def mode_table(plan: PlanSettings, material: Material, expectation: Expectation, unit: UnitFit) -> pd.DataFrame:
-    """Return one row per mode; see `Forecast.modes`."""
-    import pandas as pd
-
-    model, half = expectation.model, expectation.half_slab
-    question, stack = plan.question, stack_of_plan(material)
-    n_units = units_per_scan(plan, material) * plan.scan.scans
-    scan = _scan_covariance(plan, material, expectation)
-    prior = prior_stds(model, material)
-    by_name = {mode.name: mode for mode in material.modes}
-    rows = []
-    for m, name in enumerate(model.mode_names):
-        weights = by_name[name].layers
-        layer = max(weights, key=lambda entry: weights[entry]) if weights else ""
-        heights = dict(zip(stack.names, stack.heights_nm, strict=True))
-        away = np.abs(half.c_nm - (0.5 * stack.repeat_nm - heights[layer])) if layer else np.zeros(half.c_nm.size)
-        on_top = int(np.argmin(away))
-        local = float(expectation.free.energies(expectation.free.std)[0, on_top, m])
-        area = float(half.areas_e[on_top, m])
-        std = unit_std_mev(plan, unit, m)
-        noise = float(expectation.free.areas(expectation.free.std)[0, on_top, m])
-        status = "vanished" if not area > VANISHED_SIGMA * noise else "ok"
-        if status == "ok" and local > PRIOR_DOMINATED * prior[m]:
-            status = "prior dominated"
-        rows.append({
-            "mode": name, "layer": layer, "energy_mev": float(model.mode_energies_mev[m]),
-            "electrons_on_plane_e": area,
-            "area_position_std_e": noise,
-            "energy_position_std_mev": local,
-            "position": status,
-            "energy_plane_std_mev": float(np.sqrt(unit.covariance[m, 0, 0])),
-            "energy_scan_std_mev": float(np.sqrt(scan[m, m])),
-            "amplitude_plane_std_mev": std,
-            "attenuation": float(np.abs(half.signed_share[m, on_top])),
-            "n_planes": n_units,
-            "detectable_mev": detectable_amplitude(std, n_units, question.confidence, question.power)
-            if n_units >= question.min_units and layer else float("nan"),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _scan_covariance(plan: PlanSettings, material: Material, expectation: Expectation) -> np.ndarray:
-    """Covariance of the energies and widths shared by all positions of all scans, (2M, 2M)."""
-    scan, held = plan.scan, expectation.held
-    assert held.information is not None
-    stack = stack_of_plan(material)
-    halves = scan.c_length_nm / (0.5 * stack.repeat_nm) * scan.scans
-    total = held.information[0].mean(axis=0) * positions_per_unit(plan, material) * halves
-    modes = expectation.model.n_modes
-    precision = np.zeros(2 * modes)
-    precision[modes:] = (LOG_FWHM_STD * expectation.model.fwhm_mev) ** -2.0
-    return np.asarray(np.linalg.inv(total + np.diag(precision)))
-
-
-def pair_table(plan: PlanSettings, material: Material, expectation: Expectation) -> pd.DataFrame:
-    """Return one row per pair of close modes; see `Forecast.pairs`."""
-    import pandas as pd
-
-    names, modes = expectation.model.mode_names, expectation.model.n_modes
-    scan = _scan_covariance(plan, material, expectation)
-    areas = expectation.half_slab.areas_e.mean(axis=0)
-    rows = []
-    for low, high in material.pairs:
-        if low not in names or high not in names:
-            continue
-        i, j = names.index(low), names.index(high)
-        difference, mean = np.zeros(2 * modes), np.zeros(2 * modes)
-        difference[[i, j]] = -1.0, 1.0
-        mean[[i, j]] = areas[[i, j]] / areas[[i, j]].sum()
-        rows.append({
-            "pair": f"{low}+{high}",
-            "centroid_scan_std_mev": float(np.sqrt(mean @ scan @ mean)),
-            "splitting_mev": float(np.diff(expectation.model.mode_energies_mev[[i, j]])[0]),
-            "splitting_scan_std_mev": float(np.sqrt(difference @ scan @ difference)),
-        })  # fmt: skip
-    return pd.DataFrame(rows, columns=["pair", "centroid_scan_std_mev", "splitting_mev", "splitting_scan_std_mev"])
 
 
 def _at(plan: PlanSettings, material: Material, expectation: Expectation, mode: int, n_scans: int) -> float:

@@ -10,7 +10,7 @@ from phonon_eels.config.planning import PlanSettings
 from phonon_eels.forward.scan import fit_scan
 from phonon_eels.lattice.modulation import Scores, basis, fit_unit
 from phonon_eels.plan.expectation import expect
-from phonon_eels.plan.forecast import unit_of, unit_std_mev
+from phonon_eels.plan.planes import unit_of, unit_std_mev
 from phonon_eels.simulate import simulate
 from phonon_eels.steps.registry import find_step
 from tests.unit.forward.spectra import BI2212, alignment_of, context_of, model_of, start_params, with_results

@@ -13,7 +13,9 @@ from phonon_eels.config.planning import PlanSettings, load_plan
 from phonon_eels.errors import ConfigError
 from phonon_eels.figures import plot_plan
 from phonon_eels.plan.expectation import electrons_per_position, expect, incident_electrons
-from phonon_eels.plan.forecast import forecast, mode_table, pair_table, unit_of, unit_std_mev
+from phonon_eels.plan.forecast import forecast
+from phonon_eels.plan.modes import mode_table, pair_table
+from phonon_eels.plan.planes import unit_of, unit_std_mev
 from phonon_eels.plan.text import as_text
 from tests.unit.forward.spectra import BI2212, fit, model_of, simulated
 
