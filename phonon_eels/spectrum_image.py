@@ -31,6 +31,16 @@ class EnergyAxis:
         Width of a channel, positive.
     n_channels
         Number of channels.
+
+    Examples
+    --------
+    >>> axis = EnergyAxis(offset_mev=-60.0, dispersion_mev=0.5, n_channels=352)
+    >>> axis.last_mev
+    115.5
+    >>> axis.channel(78.0)
+    276.0
+    >>> axis.window(70.0, 85.0, "fit_peaks.window_mev")
+    slice(260, 291, None)
     """
 
     offset_mev: float

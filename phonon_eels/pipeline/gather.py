@@ -35,6 +35,12 @@ def gather_settings(
     ------
     ConfigError
         If a source cannot be read, or a key or a value is not allowed; the message names the key.
+
+    Examples
+    --------
+    >>> settings = gather_settings("forward", overrides=["fit_peaks.background=linear"])
+    >>> settings.route, settings.fit_peaks.background
+    ('forward', 'linear')
     """
     merged: dict[str, Any] = {}
     origins = []
