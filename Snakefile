@@ -1,5 +1,6 @@
 # Every dataset of pipelines/datasets.tsv, every step of the route:  snakemake --cores all
 # Settings: pipelines/config.yaml. Profiles: pipelines/profiles. A step's folder and its log carry the step's name.
+import re
 import sys
 from pathlib import Path
 
@@ -22,19 +23,14 @@ shell.prefix(f"export PATH={str(Path(sys.executable).parent)!r}:$PATH; ")
 
 
 wildcard_constraints:
-    dataset="|".join(WORKFLOW.datasets),
+    dataset="|".join(map(re.escape, WORKFLOW.datasets)),
 
 
-include: "pipelines/rules/prepare.smk"
-include: "pipelines/rules/classic.smk"
-include: "pipelines/rules/analyse.smk"
+include: f"pipelines/rules/{'whole' if config['jobs'] == 'dataset' else 'steps'}.smk"
+include: "pipelines/rules/ended.smk"
 
 
 rule all:
     input:
-        expand(rules.report.output.html, dataset=WORKFLOW.datasets),
+        expand(f"{RESULTS}/{{dataset}}/report/report.html", dataset=WORKFLOW.datasets),
     default_target: True
-
-
-onerror:
-    print(WORKFLOW.failures(), file=sys.stderr)

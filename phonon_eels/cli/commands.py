@@ -8,6 +8,8 @@ from pathlib import Path
 
 from phonon_eels.errors import ConfigError
 
+BAD_INPUT = 2
+
 
 def run(options: argparse.Namespace) -> int:
     """``phonon-eels run``: all steps on one file."""
@@ -15,8 +17,11 @@ def run(options: argparse.Namespace) -> int:
     from phonon_eels.backends.select import select_backend
     from phonon_eels.cli.console import reporting
     from phonon_eels.cli.options import settings_of
+    from phonon_eels.pipeline import dataset_folder
 
     settings = settings_of(options)
+    if options.refused is not None:
+        _refuse(dataset_folder(options.output, options.dataset or options.file.stem), options.refused)
     with reporting(options.quiet, options.debug, options.progress) as show:
         outcomes = pipeline.run(
             options.file,
@@ -27,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
             backend=select_backend(options.device, options.threads),
             progress=show,
             force=options.force,
+            take_over=options.take_over,
         )
     for outcome in outcomes:
         print(outcome.folder)
@@ -45,6 +51,8 @@ def step(options: argparse.Namespace) -> int:
     from phonon_eels.cli.options import settings_of
 
     settings = settings_of(options)
+    if getattr(options, "refused", None) is not None:
+        _refuse(options.dataset_folder, options.refused)
     with reporting(options.quiet, options.debug, options.progress) as show:
         outcome = pipeline.run_step(
             options.dataset_folder,
@@ -55,10 +63,35 @@ def step(options: argparse.Namespace) -> int:
             backend=select_backend(options.device, options.threads),
             progress=show,
             force=options.force,
+            take_over=options.take_over,
         )
     for path in outcome.paths:
         print(path)
     return 0
+
+
+def _refuse(folder: Path, reason: str) -> None:
+    """Record why a row of the table of datasets is not run, and end."""
+    from phonon_eels.pipeline.index_page import refresh_index
+    from phonon_eels.pipeline.record import refuse
+
+    refuse(folder, reason)
+    refresh_index(folder.parent)
+    raise ConfigError(reason)
+
+
+def status(options: argparse.Namespace) -> int:
+    """``phonon-eels status``: how far every dataset is, and what would retry those that failed."""
+    from phonon_eels.pipeline.datasets import read_rows
+    from phonon_eels.pipeline.index_page import as_text, write_index
+    from phonon_eels.pipeline.status import collect_status
+
+    table = None if options.datasets is None else read_rows(options.datasets)
+    rows = collect_status(options.results, table)
+    print(as_text(rows))
+    if options.results.is_dir():
+        print(write_index(options.results, rows))
+    return BAD_INPUT if any(row.state in ("failed", "stopped") for row in rows) else 0
 
 
 def inspect(options: argparse.Namespace) -> int:

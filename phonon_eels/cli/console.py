@@ -25,9 +25,11 @@ def reporting(
     """
     logger = logging.getLogger("phonon_eels")
     before = logger.level
-    logger.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
+    # What the console leaves out still goes into the log of a step.
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
     with _bars(not quiet and (progress or sys.stderr.isatty()), force=progress) as (handler, show):
         handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
         logger.addHandler(handler)
         try:
             yield show

@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"phonon-eels {__version__}")
     words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(words)
+    _add_status(words)
     _add_inspect(words)
     _add_simulate(words)
     _add_plan(words)
@@ -45,8 +46,19 @@ def _add_run(words: Any) -> None:
         "--dataset", metavar="NAME", help="name of this file's results (the file's name without its ending)"
     )
     _add_haadf(run)
+    _add_refused(run)
     _add_settings(run)
     _add_machine(run)
+
+
+def _add_status(words: Any) -> None:
+    status = _command(words, "status", "how far every dataset is, what failed and what retries it", commands.status)
+    status.add_argument(
+        "results", type=Path, metavar="DIR", nargs="?", default=Path("results"), help="folder of all results (results)"
+    )
+    status.add_argument(
+        "--datasets", type=Path, metavar="TSV", help="table of datasets: those that never ran are shown too"
+    )
 
 
 def _add_inspect(words: Any) -> None:
@@ -98,6 +110,7 @@ def _add_steps(words: Any) -> None:
         if entry.name == "ingest":
             step.add_argument("file", type=Path, metavar="FILE", nargs="?", help="default: the file it has read before")
             _add_haadf(step)
+            _add_refused(step)
         step.add_argument(
             "--dataset-folder", type=Path, required=True, metavar="DIR", help="folder of the dataset, as results/scan1"
         )
@@ -117,6 +130,11 @@ def _command(words: Any, name: str, about: str, function: Any) -> argparse.Argum
 
 def _add_haadf(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--haadf", type=Path, metavar="FILE", help="dark-field image, where it is a file of its own")
+
+
+def _add_refused(parser: argparse.ArgumentParser) -> None:
+    # For the workflow: a row of its table that cannot be run fails like any other, and costs the others nothing.
+    parser.add_argument("--refused", metavar="REASON", help=argparse.SUPPRESS)
 
 
 def _add_set(parser: argparse.ArgumentParser, example: str) -> None:
@@ -154,6 +172,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_positive, metavar="N", help="threads (default: all processors of this process)"
     )
     group.add_argument("--force", action="store_true", help="run steps again even if they are up to date")
+    group.add_argument(
+        "--take-over",
+        action="store_true",
+        help="go on although another process writes there, which then leaves its results out (for schedulers)",
+    )
     group.add_argument("--progress", action="store_true", help="show progress bars even if this is no terminal")
 
 

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from phonon_eels.cli.commands import BAD_INPUT
 from phonon_eels.cli.parser import build_parser
 from phonon_eels.errors import DataError, PhononEELSError, QualityError
 
-BAD_INPUT, QUALITY_FAILURE, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+QUALITY_FAILURE, INTERRUPTED, TERMINATED = 3, 130, 143
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 

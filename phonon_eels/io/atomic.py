@@ -13,22 +13,25 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from phonon_eels.errors import InputFileError, OutputError
 
 _FOREIGN_LEFTOVER_AGE_S = 86_400.0
+_EXCHANGE_TRIES = 100
 
 
 @contextlib.contextmanager
-def staged(target: Path) -> Iterator[Path]:
+def staged(target: Path, check: Callable[[], None] | None = None) -> Iterator[Path]:
     """Give a temporary sibling folder to write into; it becomes `target` when the block ends without an error.
 
     Parameters
     ----------
     target
         Folder that the result shall have; an older one is replaced.
+    check
+        Called last before the exchange; raises if it must not take place.
 
     Raises
     ------
@@ -45,6 +48,8 @@ def staged(target: Path) -> Iterator[Path]:
         yield temporary
         with said_plainly(target):
             flush_tree(temporary)
+            if check is not None:
+                check()
             _swap(temporary, target)
     except OSError as problem:
         raise output_error(target, problem) from problem
@@ -152,10 +157,17 @@ def _flush(path: Path) -> None:
 
 def _swap(new: Path, target: Path) -> None:
     aside = target.parent / f".{target.name}.old-{_owner()}"
-    if target.exists():
+    for left in reversed(range(_EXCHANGE_TRIES)):
         shutil.rmtree(aside, ignore_errors=True)
-        os.rename(target, aside)
-    os.rename(new, target)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(target, aside)
+        try:
+            os.rename(new, target)
+            break
+        except OSError as problem:
+            # Another writer has put its own result there in between: both are whole, the later one stays.
+            if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST) or left == 0:
+                raise
     _flush(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
 

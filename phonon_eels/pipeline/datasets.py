@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from phonon_eels.errors import ConfigError, InputFileError, OutputError
+from phonon_eels.io.atomic import staged_file
 
 COLUMNS = ("dataset", "path", "haadf", "group", "note")
+SCHEMA_VERSION = 1
+"""Version of the table, which its first line may state: ``# schema_version: 1``."""
 MAX_NAME_LENGTH = 100  # leaves room for the step and file names within the 255 bytes of a file system
 
 
@@ -30,6 +32,8 @@ class Dataset:
         Datasets of one group belong to one specimen.
     note
         Free words.
+    refusal
+        Why this row cannot be run; then `name` is one that no other row has.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Dataset:
     haadf: Path | None = None
     group: str = ""
     note: str = ""
+    refusal: str | None = None
 
 
 def check_dataset_name(name: str) -> str:
@@ -67,9 +72,24 @@ def read_datasets(path: str | Path) -> tuple[Dataset, ...]:
     Raises
     ------
     InputFileError
-        If the file is missing, or a row is not whole.
+        If the file is missing or of a newer version, or a row is not whole.
     ConfigError
         If a name occurs twice.
+    """
+    rows = read_rows(path)
+    for row in rows:
+        if row.refusal is not None:
+            raise (ConfigError if "occurs twice" in row.refusal else InputFileError)(row.refusal)
+    return rows
+
+
+def read_rows(path: str | Path) -> tuple[Dataset, ...]:
+    """Read the table of datasets; a row that cannot be run says why in `refusal` and costs the others nothing.
+
+    Raises
+    ------
+    InputFileError
+        If the file is missing, of a newer version, or has other columns.
     """
     path = Path(path)
     try:
@@ -78,6 +98,7 @@ def read_datasets(path: str | Path) -> tuple[Dataset, ...]:
         raise InputFileError(
             f"{path}: the table of datasets cannot be read ({problem}); give a tab-separated text file"
         ) from problem
+    _check_version(path, lines)
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip() and line[0] != "#"]
     if not numbered:
         raise InputFileError(f"{path}: holds no dataset; the first line must be {' '.join(COLUMNS)}, separated by tabs")
@@ -89,33 +110,52 @@ def read_datasets(path: str | Path) -> tuple[Dataset, ...]:
             f"{path}: the columns are {header}; allowed are {', '.join(COLUMNS)}, separated by tabs; "
             f"dataset and path are needed"
         )
-    datasets = [
-        _dataset(dict(zip(header, row, strict=False)), f"{path}:{number}")
-        for (number, _), row in zip(numbered[1:], rows, strict=True)
-    ]
-    _refuse_twins(path, (dataset.name for dataset in datasets))
-    return tuple(datasets)
+    found: list[Dataset] = []
+    for (number, _), row in zip(numbered[1:], rows, strict=True):
+        found.append(_dataset(dict(zip(header, row, strict=False)), path, number, found))
+    return tuple(found)
 
 
-def _dataset(row: dict[str, str], place: str) -> Dataset:
+def append_dataset(path: str | Path, dataset: Dataset) -> None:
+    """Add a row to a table of datasets, made where it is missing; the table is never half written."""
+    path = Path(path)
+    lines = path.read_text("utf-8").splitlines() if path.exists() else [f"# schema_version: {SCHEMA_VERSION}"]
+    header = next((line.split("\t") for line in lines if line.strip() and line[0] != "#"), None)
+    if header is None:
+        header = list(COLUMNS)
+        lines.append("\t".join(header))
+    values = {"dataset": dataset.name, "path": str(dataset.path), "haadf": str(dataset.haadf or ""),
+              "group": dataset.group, "note": dataset.note}  # fmt: skip
+    lines.append("\t".join(re.sub(r"\s", " ", values.get(word.strip(), "")) for word in header))
+    with staged_file(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _check_version(path: Path, lines: list[str]) -> None:
+    stated = [match[1] for line in lines if (match := re.fullmatch(r"#\s*schema_version:\s*(\d+)\s*", line))]
+    if stated and int(stated[0]) > SCHEMA_VERSION:
+        raise InputFileError(
+            f"{path}: is a table of version {stated[0]}, this program reads {SCHEMA_VERSION}; update phonon_eels"
+        )
+
+
+def _dataset(row: dict[str, str], path: Path, number: int, before: list[Dataset]) -> Dataset:
     row = {key: value.strip() for key, value in row.items()}
-    if not row.get("dataset") or not row.get("path"):
-        raise InputFileError(f"{place}: a row needs a dataset and a path, separated by tabs; got {list(row.values())}")
-    try:
-        name = check_dataset_name(row["dataset"])
-    except OutputError as problem:
-        raise InputFileError(f"{place}: {problem}") from problem
+    name, refusal = row.get("dataset", ""), None
+    if not name or not row.get("path"):
+        refusal = f"{path}:{number}: a row needs a dataset and a path, separated by tabs; got {list(row.values())}"
+    else:
+        try:
+            check_dataset_name(name)
+        except OutputError as problem:
+            refusal = f"{path}:{number}: {problem}"
+    # Some file systems take A and a for one folder.
+    if refusal is None and name.lower() in {other.name.lower() for other in before}:
+        refusal = (
+            f"{path}:{number}: dataset {name} occurs twice (upper and lower case count as one); "
+            f"every row needs a name of its own"
+        )
+    if refusal is not None:
+        name = f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60] or 'unnamed'}.line{number}"
     haadf = Path(row["haadf"]) if row.get("haadf") else None
-    return Dataset(name, Path(row["path"]), haadf, row.get("group", ""), row.get("note", ""))
-
-
-def _refuse_twins(path: Path, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        # Some file systems take A and a for one folder.
-        if name.lower() in seen:
-            raise ConfigError(
-                f"{path}: dataset {name} occurs twice (upper and lower case count as one); "
-                f"every row needs a name of its own"
-            )
-        seen.add(name.lower())
+    return Dataset(name, Path(row.get("path", "")), haadf, row.get("group", ""), row.get("note", ""), refusal)

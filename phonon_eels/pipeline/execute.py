@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phonon_eels.config import Material, Settings, load_material
-from phonon_eels.errors import InputFileError, OutputError
-from phonon_eels.io.results import (
-    read_image,
-    read_maps,
-    read_result,
-    read_summary,
-    read_tables,
-    recover,
-    staged,
-    write_result,
-)
+from phonon_eels.errors import InputFileError, OutputError, PhononEELSError
+from phonon_eels.io.results import read_result, read_summary, recover, staged, write_result
 from phonon_eels.pipeline.datasets import check_dataset_name, dataset_folder
-from phonon_eels.pipeline.lock import lock_dataset, lock_step
+from phonon_eels.pipeline.index_page import THUMBNAIL, refresh_index, write_thumbnail
+from phonon_eels.pipeline.inputs import checked_source, describe_files, input_image, keep_source, step_context
+from phonon_eels.pipeline.lock import Fence, lock_dataset, lock_step
 from phonon_eels.pipeline.overview import write_overview
-from phonon_eels.pipeline.staleness import SOURCE_FILE, describe_source, is_fresh, make_provenance, recorded_source
+from phonon_eels.pipeline.record import recorded
+from phonon_eels.pipeline.staleness import is_fresh, make_provenance
 from phonon_eels.steps.registry import find_step, steps_of_route, upstream
-from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:
     from phonon_eels.backends.base import Backend
-    from phonon_eels.spectrum_image import SpectrumImage, StepResult
+    from phonon_eels.provenance import Provenance
+    from phonon_eels.spectrum_image import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +77,8 @@ class _Surroundings:
     backend: Backend
     progress: StepProgress
     force: bool
+    whole: bool
+    """True if all steps run in this process."""
 
 
 def run_step(
@@ -97,6 +91,7 @@ def run_step(
     backend: Backend | None = None,
     progress: StepProgress | None = None,
     force: bool = False,
+    take_over: bool = False,
 ) -> StepOutcome:
     """Run one step of a dataset on the results of the steps before, unless its own is up to date.
 
@@ -116,6 +111,8 @@ def run_step(
         Called with (step, done, total).
     force
         Run it even if its result is up to date.
+    take_over
+        Go on although another process writes there; that one can put no more results in place.
 
     Returns
     -------
@@ -129,7 +126,7 @@ def run_step(
     """
     folder = Path(folder)
     check_dataset_name(folder.name)
-    surroundings = _surroundings(settings, backend, progress, force)
+    surroundings = _surroundings(settings, backend, progress, force, whole=False)
     # Before the folder is made: a misspelt name or path must not leave one behind.
     if upstream(step, surroundings.settings.route) and not folder.is_dir():
         raise InputFileError(
@@ -137,11 +134,19 @@ def run_step(
             f"or every step with `phonon-eels run`"
         )
     if step == "ingest":
-        _describe(folder, input_path, haadf)
-    with lock_step(folder, step):
-        outcome = _run_step(folder, step, surroundings, input_path, haadf)
-        if step == "report":
-            write_overview(folder, surroundings.settings.route)
+        describe_files(folder, input_path, haadf)
+    shown = step == "report"
+    try:
+        with lock_step(folder, step, take_over) as fence:
+            outcome = _run_step(folder, step, surroundings, fence, input_path, haadf)
+            if step == "report":
+                _summarise(folder, surroundings, outcome)
+    except PhononEELSError:
+        shown = True
+        raise
+    finally:
+        if shown:
+            refresh_index(folder.parent)
     return outcome
 
 
@@ -155,6 +160,7 @@ def run(
     backend: Backend | None = None,
     progress: StepProgress | None = None,
     force: bool = False,
+    take_over: bool = False,
 ) -> tuple[StepOutcome, ...]:
     """Run all steps of the route on one file, in this process; steps that are up to date are left alone.
 
@@ -171,7 +177,7 @@ def run(
         Default: every setting at its default.
     dataset
         Name of the results; default: the file's name without its ending.
-    haadf, backend, progress, force
+    haadf, backend, progress, force, take_over
         As for `run_step`.
 
     Returns
@@ -186,18 +192,34 @@ def run(
     """
     input_path = Path(input_path)
     folder = dataset_folder(output, dataset or input_path.stem)
-    surroundings = _surroundings(settings, backend, progress, force)
-    _describe(folder, input_path, haadf)  # before the folder is made: a misspelt path must not leave one behind
+    surroundings = _surroundings(settings, backend, progress, force, whole=True)
+    describe_files(folder, input_path, haadf)  # before the folder is made: a misspelt path must not leave one behind
     outcomes = []
-    with lock_dataset(folder):
-        for entry in steps_of_route(surroundings.settings.route):
-            outcomes.append(_run_step(folder, entry.name, surroundings, input_path, haadf))
-        write_overview(folder, surroundings.settings.route)
+    try:
+        with lock_dataset(folder, take_over) as fence:
+            for entry in steps_of_route(surroundings.settings.route):
+                outcomes.append(_run_step(folder, entry.name, surroundings, fence, input_path, haadf))
+            _summarise(folder, surroundings, outcomes[-1])
+    finally:
+        if folder.is_dir():
+            refresh_index(folder.parent)
     return tuple(outcomes)
 
 
+def _summarise(folder: Path, surroundings: _Surroundings, last: StepOutcome) -> None:
+    """Write what stands in the dataset's own folder: its summary and its picture."""
+    write_overview(folder, surroundings.settings.route)
+    if not last.up_to_date or not (folder / THUMBNAIL).is_file():
+        write_thumbnail(folder)
+
+
 def _surroundings(
-    settings: Settings | None, backend: Backend | None, progress: StepProgress | None, force: bool
+    settings: Settings | None,
+    backend: Backend | None,
+    progress: StepProgress | None,
+    force: bool,
+    *,
+    whole: bool,
 ) -> _Surroundings:
     from phonon_eels.backends.select import select_backend
 
@@ -208,29 +230,66 @@ def _surroundings(
         backend or select_backend("auto"),
         progress or (lambda step, done, total: None),
         force,
+        whole,
     )
 
 
 def _run_step(
-    folder: Path, step: str, surroundings: _Surroundings, input_path: str | Path | None, haadf: str | Path | None
+    folder: Path,
+    step: str,
+    surroundings: _Surroundings,
+    fence: Fence,
+    input_path: str | Path | None,
+    haadf: str | Path | None,
 ) -> StepOutcome:
-    settings, backend = surroundings.settings, surroundings.backend
-    for sentence in recover(folder):
-        log.info(sentence)
-    source = _source(folder, input_path, haadf, surroundings.force) if step == "ingest" else None
-    provenance = make_provenance(
-        folder, step, settings, surroundings.material, source, device=backend.name, threads=backend.threads
-    )
-    if not surroundings.force and is_fresh(folder, provenance):
-        record = read_summary(folder / step)
-        log.info("%s: up to date", step)
-        return StepOutcome(step, folder / step, True, record["skipped"], tuple(record["messages"]))
+    with recorded(folder, step, with_log=surroundings.whole) as nothing_done:
+        for sentence in recover(folder):
+            log.info(sentence)
+        source = checked_source(folder, input_path, haadf, surroundings.force) if step == "ingest" else None
+        provenance = make_provenance(
+            folder,
+            step,
+            surroundings.settings,
+            surroundings.material,
+            source,
+            device=surroundings.backend.name,
+            threads=surroundings.backend.threads,
+        )
+        if not surroundings.force and is_fresh(folder, provenance):
+            nothing_done()
+            record = read_summary(folder / step)
+            log.info("%s: up to date", step)
+            return StepOutcome(step, folder / step, True, record["skipped"], tuple(record["messages"]))
+        result = _make(folder, step, surroundings, fence, source, provenance)
+        _tell(step, result)
+        return StepOutcome(step, folder / step, False, result.skipped, tuple(result.messages))
+
+
+def _make(
+    folder: Path,
+    step: str,
+    surroundings: _Surroundings,
+    fence: Fence,
+    source: Mapping[str, Any] | None,
+    provenance: Provenance,
+) -> StepResult:
+    """Compute a step and put its result in place, unless another attempt has taken over meanwhile."""
     log.debug("%s: starts", step)
+    settings, backend = surroundings.settings, surroundings.backend
     progress = partial(surroundings.progress, step)
-    with staged(folder / step) as temporary:
+    inputs = _places(folder, provenance.parents)
+
+    def check() -> None:
+        fence.check(step)
+        if _places(folder, provenance.parents) != inputs:
+            raise OutputError(
+                f"{folder / step}: results that it reads were replaced meanwhile; run the same command again"
+            )
+
+    with staged(folder / step, check) as temporary:
         result = _compute(folder, step, surroundings, source, progress, temporary)
         if source is not None:
-            _keep_source(temporary, source)
+            keep_source(temporary, source)
         chunk = {"chunk_bytes": settings.ingest.chunk_megabytes * 1e6} if step == "ingest" else {}
         write_result(
             result,
@@ -241,8 +300,12 @@ def _run_step(
             progress=progress,
             **chunk,
         )
-    _tell(step, result)
-    return StepOutcome(step, folder / step, False, result.skipped, tuple(result.messages))
+    return result
+
+
+def _places(folder: Path, steps: Iterable[str]) -> list[int]:
+    """Return what changes when a step's folder is exchanged for another one."""
+    return [(folder / name).stat().st_ino if (folder / name).exists() else 0 for name in steps]
 
 
 def _compute(
@@ -260,8 +323,11 @@ def _compute(
         from phonon_eels.spectrum_image import StepResult
 
         return StepResult(skipped=reason)
-    image = _input_image(folder, step, surroundings.settings, source)
-    return entry.load().run(image, section, _context(folder, step, surroundings, progress, temporary))
+    image = input_image(folder, step, surroundings.settings, source)
+    context = step_context(
+        folder, step, surroundings.settings, surroundings.material, surroundings.backend, progress, temporary
+    )
+    return entry.load().run(image, section, context)
 
 
 def _tell(step: str, result: StepResult) -> None:
@@ -271,82 +337,3 @@ def _tell(step: str, result: StepResult) -> None:
         log.info("%s: done", step)
     for message in result.messages:
         log.info("%s: %s", step, message)
-
-
-def _source(folder: Path, input_path: str | Path | None, haadf: str | Path | None, force: bool) -> dict[str, Any]:
-    """Describe the input files, and refuse another file in place of the one whose results are here."""
-    source = _describe(folder, input_path, haadf)
-    old, new = (recorded_source(folder) or {}).get("spectra"), source["spectra"]
-    finished = (folder / "ingest" / "summary.json").is_file()
-    if old and finished and not force and old["path"] != new["path"] and old["sha256"] != new["sha256"]:
-        raise OutputError(
-            f"{folder}: holds the results of another file, {old['path']}; give this one a name of its own with "
-            f"--dataset, or replace those results with --force"
-        )
-    return source
-
-
-def _describe(folder: Path, input_path: str | Path | None, haadf: str | Path | None) -> dict[str, Any]:
-    """Describe the input files of `ingest`; a truth file beside the spectra is one of them."""
-    known = recorded_source(folder) or {}
-    if input_path is None:
-        if "spectra" not in known:
-            raise InputFileError(f"{folder}: ingest needs the file to read; give it as `phonon-eels ingest FILE`")
-        input_path, haadf = known["spectra"]["path"], haadf or known.get("haadf", {}).get("path")
-    input_path = Path(input_path)
-    truth = input_path.with_name(f"{input_path.stem}.truth.json")
-    haadf = None if haadf is None else Path(haadf)
-    files = {"spectra": input_path, "haadf": haadf, "truth": truth if truth.is_file() else None}
-    return describe_source(files, known)
-
-
-def _keep_source(temporary: Path, source: Mapping[str, Any]) -> None:
-    (temporary / SOURCE_FILE).write_text(json.dumps(source, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    if "truth" in source:
-        shutil.copyfile(source["truth"]["path"], temporary / "truth.json")
-
-
-def _input_image(folder: Path, step: str, settings: Settings, source: Mapping[str, Any] | None) -> SpectrumImage:
-    """Read the file for `ingest`; for others the image of the nearest earlier step that wrote one."""
-    if source is not None:
-        from phonon_eels.io.read import read
-
-        haadf = source.get("haadf", {}).get("path")
-        return read(
-            Path(source["spectra"]["path"]),
-            acquisition=settings.acquisition,
-            haadf=None if haadf is None else Path(haadf),
-            signal=settings.ingest.signal,
-        )
-    route = [entry.name for entry in steps_of_route(settings.route)]
-    for earlier in reversed(route[: route.index(step)]):
-        if (folder / earlier / "image.zspy").is_dir():
-            return read_image(folder / earlier)
-    raise InputFileError(f"{folder}: holds no spectrum image before {step}; run `phonon-eels ingest FILE` first")
-
-
-def _context(
-    folder: Path, step: str, surroundings: _Surroundings, progress: Callable[[int, int], None], temporary: Path
-) -> StepContext:
-    """Collect what a step is given; parts that it does not declare stay at their defaults."""
-    entry, settings = find_step(step), surroundings.settings
-    available = [name for name in upstream(step, settings.route) if name in entry.needs]
-    records = {name: read_summary(folder / name) for name in available}
-    maps = {name: folder / name / "maps.nc" for name in available}
-    truth = folder / "ingest" / "truth.json"
-    return StepContext(
-        material=surroundings.material,
-        backend=surroundings.backend,
-        route=settings.route if "route" in entry.shared else "forward",
-        maps={name: read_maps(path) for name, path in maps.items() if path.is_file()},
-        summaries={
-            name: {**record["summary"], "messages": record["messages"], "skipped": record["skipped"]}
-            for name, record in records.items()
-        },
-        tables={name: read_tables(folder / name) for name in available},
-        acquisition_settings=settings.acquisition.model_dump() if "acquisition" in entry.shared else {},
-        seed=settings.seed if "seed" in entry.shared else 0,
-        progress=progress,
-        truth=json.loads(truth.read_text("utf-8")) if step == "report" and truth.is_file() else None,
-        folder=temporary,
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,11 @@ def write_overview(folder: Path, route: Route) -> Path:
         "route": route,
         "primary": modulation.get("summary", {}).get("primary"),
         "claim": modulation.get("summary", {}).get("claim"),
+        "modes": _modes(folder, steps),
+        "quality": [
+            {key: row.get(key, "") for key in ("check", "verdict", "sentence")}
+            for row in _rows(folder / "ingest" / "tables" / "quality.csv")
+        ],
         "skipped": {name: step["skipped"] for name, step in steps.items() if step["skipped"] is not None},
         "steps": steps,
     }
@@ -55,3 +62,40 @@ def write_overview(folder: Path, route: Route) -> Path:
         text = json.dumps(overview, indent=1, sort_keys=True, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _modes(folder: Path, steps: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the energies of the modes: with the modulation taken out where that was measured."""
+    for step in ("measure_modulation", "fit_peaks"):
+        rows = _rows(folder / step / "tables" / "modes.csv") if step in steps else []
+        key = next((name for name in ("energy_mev", "apparent_energy_mev") if rows and name in rows[0]), None)
+        if key is not None:
+            return [
+                {
+                    "mode": row.get("mode", ""),
+                    "quantity": key,
+                    "energy_mev": _number(row.get(key)),
+                    "energy_mev_std": _number(row.get(f"{key}_std")),
+                    "identifiable": row.get("identifiable", ""),
+                    "from": step,
+                }
+                for row in rows
+            ]
+    return []
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Read a table without pandas, whose import would cost a step that only writes the overview a second."""
+    try:
+        lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
+    except OSError:
+        return []
+    return list(csv.DictReader(lines))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None

@@ -1,17 +1,20 @@
-"""What the Snakefile asks: datasets, inputs of rules, parameters of rules, and who failed."""
+"""What the Snakefile asks: datasets, inputs, parameters and resources of rules, and who failed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phonon_eels.config import Settings
 from phonon_eels.errors import ConfigError
-from phonon_eels.pipeline.datasets import Dataset, read_datasets
+from phonon_eels.pipeline.datasets import Dataset, read_rows
 from phonon_eels.pipeline.gather import gather_settings
+from phonon_eels.pipeline.index_page import write_index
+from phonon_eels.pipeline.resources import memory_mb, runtime_min, scan_size
 from phonon_eels.pipeline.staleness import step_parameters, unfinished_step
+from phonon_eels.pipeline.status import collect_status
 from phonon_eels.steps.registry import find_step, upstream
 
 
@@ -27,11 +30,14 @@ class Workflow:
         The same for all datasets.
     results
         Folder of all results.
+    gpu
+        Resources that a job on a GPU asks for beside the others; none where none is used.
     """
 
     datasets: Mapping[str, Dataset]
     settings: Settings
     results: str
+    gpu: Mapping[str, str]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Workflow:
@@ -50,8 +56,11 @@ class Workflow:
         if config.get("route"):
             tree["route"] = config["route"]
         settings = gather_settings(recipe=config.get("recipe"), tree=tree)
-        datasets = read_datasets(config["datasets"])
-        return cls({row.name: row for row in datasets}, settings, str(config["results"]))
+        gpu = {}
+        if config.get("device") == "cuda":
+            gpu = {"gres": config.get("gpu_gres") or "gpu:1", "slurm_partition": config.get("gpu_partition") or "gpu"}
+        rows = read_rows(config["datasets"])
+        return cls({row.name: row for row in rows}, settings, str(config["results"]), gpu)
 
     def folder(self, wildcards: Any) -> str:
         """Return the folder of a dataset, for the parameters of a rule."""
@@ -60,12 +69,16 @@ class Workflow:
     def source(self, dataset: str) -> list[str]:
         """Return the files of a dataset that are there. A missing one fails its own `ingest`, not the whole batch."""
         row = self.datasets[dataset]
+        if row.refusal is not None:
+            return []
         files = [row.path, row.haadf, row.path.with_name(f"{row.path.stem}.truth.json")]
         return [str(path) for path in files if path is not None and path.exists()]
 
     def file_options(self, dataset: str) -> list[str]:
         """Return the words after ``phonon-eels ingest`` that name the files of a dataset."""
         row = self.datasets[dataset]
+        if row.refusal is not None:
+            return [str(row.path), "--refused", row.refusal]
         return [str(row.path), *(["--haadf", str(row.haadf)] if row.haadf is not None else [])]
 
     def inputs(self, step: str) -> list[str]:
@@ -83,20 +96,41 @@ class Workflow:
         """Return the settings that a step depends on, as JSON for ``--settings``."""
         return step_parameters(self.settings, step)
 
+    def all_parameters(self) -> str:
+        """Return every setting that is not at its default, as JSON for ``phonon-eels run --settings``."""
+        return self.settings.model_dump_json(exclude_defaults=True)
+
+    def memory_mb(self, step: str | None = None) -> Callable[..., int]:
+        """Return what a rule asks for its memory: by the size of the scan, twice as much at each further attempt."""
+
+        def ask(wildcards: Any, attempt: int, threads: int) -> int:
+            return memory_mb(scan_size(self.datasets[wildcards.dataset].path), step, threads) * 2 ** (attempt - 1)
+
+        return ask
+
+    def runtime_min(self, step: str | None = None) -> Callable[..., int]:
+        """Return what a rule asks for its time in minutes, twice as much at each further attempt."""
+
+        def ask(wildcards: Any, attempt: int, threads: int) -> int:
+            return runtime_min(scan_size(self.datasets[wildcards.dataset].path), step, threads) * 2 ** (attempt - 1)
+
+        return ask
+
+    def show(self) -> Path:
+        """Write the overview of all datasets; to be called when nothing runs any more."""
+        return write_index(self.results, collect_status(self.results, self.datasets.values(), ended=True))
+
     def failures(self) -> str:
-        """Return one line per dataset that is not finished: its name, the step, the reason in its log."""
+        """Return one line per dataset that is not finished: its name, the step, the reason."""
         lines = []
-        for name in self.datasets:
-            step = unfinished_step(Path(self.results) / name, self.settings)
-            if step is not None:
-                log = Path(self.results) / name / "logs" / f"{step}.log"
-                lines.append(f"  {name}: {step}: {_reason(log)}")
+        order = list(self.datasets)
+        rows = collect_status(self.results, self.datasets.values(), ended=True)
+        for row in sorted(rows, key=lambda row: order.index(row.name)):
+            if row.state in ("done", "warned"):
+                step = unfinished_step(row.folder, self.settings)
+                if step is not None:
+                    lines.append(f"  {row.name}: {step}: has to run again")
+            else:
+                step = row.step or unfinished_step(row.folder, self.settings)
+                lines.append(f"  {row.name}: {step}: {row.reason}")
         return "\n".join(["Datasets that are not finished:", *lines])
-
-
-def _reason(log: Path) -> str:
-    try:
-        errors = [line for line in log.read_text("utf-8").splitlines() if line.startswith("error: ")]
-    except OSError:
-        return "did not run"
-    return errors[-1].removeprefix("error: ") if errors else f"see {log}"

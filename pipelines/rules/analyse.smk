@@ -15,11 +15,12 @@ rule fit_peaks:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=WORKFLOW.memory_mb("fit_peaks"),
+        runtime=WORKFLOW.runtime_min("fit_peaks"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels fit_peaks --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule assign_layers:
@@ -37,11 +38,12 @@ rule assign_layers:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=WORKFLOW.memory_mb("assign_layers"),
+        runtime=WORKFLOW.runtime_min("assign_layers"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels assign_layers --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule map_superstructure:
@@ -59,11 +61,12 @@ rule map_superstructure:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=WORKFLOW.memory_mb("map_superstructure"),
+        runtime=WORKFLOW.runtime_min("map_superstructure"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels map_superstructure --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule measure_modulation:
@@ -81,11 +84,12 @@ rule measure_modulation:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=WORKFLOW.memory_mb("measure_modulation"),
+        runtime=WORKFLOW.runtime_min("measure_modulation"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels measure_modulation --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule report:
@@ -111,8 +115,9 @@ rule report:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=WORKFLOW.memory_mb("report"),
+        runtime=WORKFLOW.runtime_min("report"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels report --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"

@@ -15,11 +15,12 @@ rule normalise:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=WORKFLOW.memory_mb("normalise"),
+        runtime=WORKFLOW.runtime_min("normalise"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels normalise --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule denoise:
@@ -37,11 +38,12 @@ rule denoise:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=WORKFLOW.memory_mb("denoise"),
+        runtime=WORKFLOW.runtime_min("denoise"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels denoise --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule subtract_zlp:
@@ -59,11 +61,12 @@ rule subtract_zlp:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=WORKFLOW.memory_mb("subtract_zlp"),
+        runtime=WORKFLOW.runtime_min("subtract_zlp"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels subtract_zlp --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule deconvolve:
@@ -81,8 +84,9 @@ rule deconvolve:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=WORKFLOW.memory_mb("deconvolve"),
+        runtime=WORKFLOW.runtime_min("deconvolve"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels deconvolve --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"

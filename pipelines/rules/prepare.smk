@@ -16,11 +16,12 @@ rule ingest:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=WORKFLOW.memory_mb("ingest"),
+        runtime=WORKFLOW.runtime_min("ingest"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels ingest {params.files:q} --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule register_frames:
@@ -38,11 +39,12 @@ rule register_frames:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=WORKFLOW.memory_mb("register_frames"),
+        runtime=WORKFLOW.runtime_min("register_frames"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels register_frames --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule remove_spikes:
@@ -60,11 +62,12 @@ rule remove_spikes:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=WORKFLOW.memory_mb("remove_spikes"),
+        runtime=WORKFLOW.runtime_min("remove_spikes"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels remove_spikes --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule align_zlp:
@@ -82,11 +85,12 @@ rule align_zlp:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=WORKFLOW.memory_mb("align_zlp"),
+        runtime=WORKFLOW.runtime_min("align_zlp"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels align_zlp --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"
 
 
 rule calibrate:
@@ -104,8 +108,9 @@ rule calibrate:
         "../envs/phonon-eels.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=WORKFLOW.memory_mb("calibrate"),
+        runtime=WORKFLOW.runtime_min("calibrate"),
+        **WORKFLOW.gpu,
     shell:
         "phonon-eels calibrate --dataset-folder {params.folder} --settings {params.settings:q}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {params.device} --threads {threads} ${{SLURM_JOB_ID:+--take-over}} > {log} 2>&1"

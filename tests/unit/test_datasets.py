@@ -109,4 +109,4 @@ class TestWorkflow:
         run(scan, tmp_path / "r", workflow.settings)
         assert [line.split()[0] for line in workflow.failures().splitlines()[1:]] == ["two:"]
         (tmp_path / "r" / "one" / "fit_peaks" / "summary.json").unlink()
-        assert "one: fit_peaks: did not run" in workflow.failures()
+        assert "one: fit_peaks: has to run again" in workflow.failures()

@@ -55,6 +55,7 @@ class TestRun:
         assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
             *(entry.name for entry in steps_of_route("classic")),
             "summary.json",
+            "logs",
         }
 
     def test_overview_holds_every_step_and_the_primary_result(self, scan: Path, fake_steps: FakeSteps) -> None:
