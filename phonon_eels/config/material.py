@@ -35,6 +35,8 @@ class Superstructure(Frozen):
     """Neighbouring slabs (c/2 apart) are in antiphase."""
     antiphase_planes: bool = True
     """The two planes of a kind within a slab are in antiphase at equal lateral position."""
+    phases_0_or_pi: bool = False
+    """The average structure has a mirror that leaves every structure-locked scalar the phases 0 and π only."""
     displacement_nm: dict[str, float] = Field(default_factory=dict)
 
 

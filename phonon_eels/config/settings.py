@@ -194,6 +194,21 @@ class MapSuperstructure(Frozen):
     """Width of the lock-in window in superstructure periods."""
 
 
+class GapComparison(Frozen):
+    """What the modulation's phase is compared with: the material's template, or a gap of the user's own."""
+
+    template_modulation: Fraction | None = None
+    """Relative modulation p of the template; default: the material's (Slezak 2008: 0.09)."""
+    template_is_peak_to_peak: bool | None = None
+    """Is p peak to peak (gap = mean · [1 + (p/2) cos φ]) or an amplitude? Default: as the material says."""
+    template_phase_rad: float | None = None
+    """Superstructure phase of the template's largest gap, 0 at the outward crest; default: the material's."""
+    curve_file: str | None = None
+    """CSV with phase_rad, gap_mev, gap_std_mev in place of the template."""
+    map_file: str | None = None
+    """Gap on the grid of the scan, compared plane by plane: CSV with row, column, gap_mev, gap_std_mev, or NetCDF with gap_mev and gap_mev_std."""
+
+
 class MeasureModulation(Frozen):
     """Energies against superstructure phase: amplitude, phase, interval, p-value per layer and mode."""
 
@@ -208,6 +223,7 @@ class MeasureModulation(Frozen):
     """Layer of the primary test; default: as the material says."""
     confidence: Fraction = 0.95
     """Confidence level of the intervals."""
+    gap: GapComparison = GapComparison()
 
 
 class Report(Frozen):

@@ -1,5 +1,6 @@
 """Figures: results in, matplotlib Figures out. One function per figure, shared by report, notebooks and viewer."""
 
+from phonon_eels.figures.gap import plot_gap
 from phonon_eels.figures.lattice import plot_lattice
 from phonon_eels.figures.line_scan import plot_line_spectra
 from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status, status_counts
@@ -16,6 +17,7 @@ __all__ = [
     "COLUMN_MM",
     "PAGE_MM",
     "plot_classic_route",
+    "plot_gap",
     "plot_lattice",
     "plot_layer_spectra",
     "plot_line_spectra",

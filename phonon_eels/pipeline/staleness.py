@@ -67,7 +67,10 @@ def make_provenance(
     inputs = (source or recorded_source(folder) or {}) if step == "ingest" else {}
     return collect(
         step,
-        inputs={f"{role} {Path(entry['path']).name}": entry["sha256"] for role, entry in inputs.items()},
+        inputs={
+            **{f"{role} {Path(entry['path']).name}": entry["sha256"] for role, entry in inputs.items()},
+            **named_files(relevant),
+        },
         settings=relevant,
         parents={name: recorded_fingerprint(folder, name) for name in upstream(step, settings.route)},
         material=material.model_dump(mode="json") if "material" in shared else None,
@@ -75,6 +78,18 @@ def make_provenance(
         device=device,
         threads=threads,
     )
+
+
+def named_files(settings: Mapping[str, Any], place: str = "") -> dict[str, str]:
+    """Return the content of the files that settings name (keys that end in `_file`), so that a changed one is noticed."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= named_files(value, f"{place}{key}.")
+        elif key.endswith("_file") and isinstance(value, str):
+            path = Path(value).expanduser()
+            found[f"{place}{key} {path.name}"] = file_digest(path) if path.is_file() else "missing"
+    return found
 
 
 def recorded_fingerprint(folder: Path, step: str) -> str:

@@ -13,6 +13,7 @@ from phonon_eels.lattice.inference import MeanAmplitude
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps import modulation_tables as tables
 from phonon_eels.steps.align_zlp import alignment_of
+from phonon_eels.steps.gap_comparison import gap_tables
 from phonon_eels.steps.joint_fit import JointFit, fit_joint, read_geometry
 from phonon_eels.steps.maps import quantity
 from phonon_eels.steps.modulation_defences import defence_table
@@ -29,7 +30,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     Returns
     -------
     StepResult
-        Tables `modes`, `pairs` (modulation taken out), `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`;
+        Tables `modes`, `pairs` (modulation taken out), `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`, `gap`, `gap_curve`;
         summary `primary` and `claim`. Skipped, with the reason, without layers or superstructure.
 
     Raises
@@ -67,6 +68,10 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         "defences": defences,
         "localisation": tables.localisation_table(joint),
     }
+    result |= gap_tables(
+        antiphase, (primary_mode, primary_layer), float(primary["mean_energy_mev"]), result["units"],
+        geometry.phase_rad, geometry.half_slab, settings, context.material,
+    )  # fmt: skip
     summary = _summary(primary, claim, testable, antiphase, settings, image, joint, context)
     return StepResult(tables=result, summary=summary, messages=_messages(primary, testable, image, context))
 

@@ -13,6 +13,7 @@ from phonon_eels.config import STEP_NAMES
 from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps import report_numbers as numbers
 from phonon_eels.steps.report_figures import Shown, Sources, draw_all
+from phonon_eels.steps.report_gap import gap_table
 from phonon_eels.steps.report_truth import compare_with_truth
 from phonon_eels.steps.spec import StepContext, StepSpec
 
@@ -103,6 +104,7 @@ def render(
         numbers.mode_table(context, word),
         numbers.pair_table(context),
         numbers.amplitude_table(context),
+        gap_table(context),
         numbers.quality_table(context),
         status_table(context),
         numbers.quantity_table(context),

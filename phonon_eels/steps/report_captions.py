@@ -43,6 +43,10 @@ UNITS = (
     "Every half-slab plane's complex amplitude of the energy, mean (+) and 95 % confidence ellipse of the mean. "
     "The planes are the units of replication: an ellipse around zero means no modulation."
 )
+GAP = (
+    "Above: energy of the primary mode against superstructure phase. Below: the gap against the same phase, with the band of its "
+    "harmonic. Only the phases are compared, and by symmetry that is one bit at most."
+)
 PERIOD_SCAN = (
     "Test statistic when another period is assumed. Descriptive only: the period of the test is that of the HAADF"
     " image and was not chosen by this curve."

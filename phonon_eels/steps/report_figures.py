@@ -111,6 +111,7 @@ def recipes(sources: Sources) -> list[Recipe]:
         ),
         Recipe("phase_dependence", "Energy against superstructure phase", captions.PHASE_DEPENDENCE, _phase_dependence),
         Recipe("units", "Plane by plane", captions.UNITS, _units),
+        Recipe("gap", "Superconducting gap", captions.GAP, _gap),
         Recipe("period_scan", "Other periods", captions.PERIOD_SCAN, _period_scan),
         Recipe("zero_loss", "Zero-loss peak", captions.ZERO_LOSS, _zero_loss),
     ]
@@ -241,6 +242,15 @@ def _units(sources: Sources) -> Any:
 
     units = sources.table("measure_modulation", "units")
     return figures.plot_units(units, table_of(sources.context, "measure_modulation", "amplitudes"))
+
+
+def _gap(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    bins, amplitudes, curve, gap = (
+        sources.table("measure_modulation", name) for name in ("phase_bins", "amplitudes", "gap_curve", "gap")
+    )
+    return figures.plot_gap(bins, amplitudes, curve, gap)
 
 
 def _period_scan(sources: Sources) -> Any:

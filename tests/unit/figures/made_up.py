@@ -237,7 +237,16 @@ def _modulation(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
         "units": pd.DataFrame(units),
         "modulation_spectrum": spectrum,
         "period_scan": period_scan,
+        **_gap(),
     }
+
+
+def _gap() -> dict[str, pd.DataFrame]:
+    phase = np.linspace(-np.pi, np.pi, 25)
+    numbers = {"value": 0.05, "std": 0.08, "low": -0.2, "high": 0.3, "unit": "rad"}
+    said = {"quantity": "phase of energy less phase of gap", **numbers, "sentence": "In phase; that is one bit."}
+    curve = {"kind": "harmonic", "phase_rad": phase, "gap_mev": 38 + 1.7 * np.cos(phase), "gap_std_mev": 0.2}
+    return {"gap": pd.DataFrame([said]), "gap_curve": pd.DataFrame(curve)}
 
 
 def summaries() -> dict[str, dict[str, Any]]:
