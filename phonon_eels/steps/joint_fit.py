@@ -11,10 +11,12 @@ import numpy as np
 from phonon_eels.config import Mode
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
+from phonon_eels.forward.seen_lines import SeenLines
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
 from phonon_eels.lattice.localisation import Localisation, Sources, fit_localisation, total_fwhm_nm
+from phonon_eels.lattice.mixture import mixture_response
 from phonon_eels.lattice.modulation import Scores, UnitFit, basis, fit_unit, mode_sources, modelled_energies
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.spec import StepContext
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 PASSES = 3
 MIN_UNIT_INFORMATION = 0.4
 """Planes that show less than this share of the median plane's information (cut by the edge of the scan) are no unit."""
+MIXTURE_MATTERS_MEV = 0.05
+"""Planes of opposite phase that differ by less are seen as their centroid."""
 DEFAULT_LOCALISATION_NM = (0.2, 0.1)
 
 
@@ -48,11 +52,18 @@ class Geometry:
 
 @dataclass(frozen=True)
 class JointFit:
-    """The joint fit of all positions, and of each plane."""
+    """The joint fit of all positions, and of each plane.
+
+    Attributes
+    ----------
+    signed_share
+        (M, rows, columns) share of a plane's amplitude that a mode's fitted energy follows; 0 for modes without layers.
+    """
 
     model: ForwardModel
     scores: Scores
     localisation: tuple[Localisation | None, ...]
+    signed_share: np.ndarray
     regressors: np.ndarray
     reference_mev: np.ndarray
     common: UnitFit
@@ -92,6 +103,7 @@ def fit_joint(
     energies = np.broadcast_to(reference, (*image.shape[:2], model.n_modes)).copy()
     starts = _starts(context, model, image)
     held: ScanFit | None = None
+    common: UnitFit | None = None
     inside = np.isfinite(geometry.lateral_phase_rad)
     for k in range(PASSES):
         starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = np.clip(
@@ -108,16 +120,42 @@ def fit_joint(
         scores = Scores(held.score, held.information, taken_at, usable)
         localisation = localise(modes, geometry, held, context)
         shares = np.stack([np.zeros(usable.shape) if entry is None else entry.signed_share for entry in localisation])
+        if common is not None:
+            shares = _followed(shares, common, geometry, _mean_lines(model, held, usable))
         regressors = basis(geometry.lateral_phase_rad, shares)
         common = fit_unit(scores, reference, regressors, inside, model.fwhm_mev)
         energies = modelled_energies(reference, common, regressors)
         starts = np.where(np.isfinite(held.params), held.params, starts)
     assert held is not None
+    assert common is not None
     units = {
         int(unit): fit_unit(scores, reference, regressors, inside & (geometry.half_slab == unit), model.fwhm_mev)
         for unit in np.unique(geometry.half_slab[inside])
     }
-    return JointFit(model, scores, localisation, regressors, reference, common, units, held.areas())
+    return JointFit(model, scores, localisation, shares, regressors, reference, common, units, held.areas())
+
+
+def _mean_lines(model: ForwardModel, held: ScanFit, usable: np.ndarray) -> SeenLines:
+    params = held.params[usable & np.isfinite(held.params).all(axis=2)]
+    return SeenLines(model, params.mean(axis=0))
+
+
+def _followed(shares: np.ndarray, common: UnitFit, geometry: Geometry, lines: SeenLines) -> np.ndarray:
+    """Return the shares that fitted energies follow, (M, rows, columns), at the amplitudes found so far."""
+    expected = lines.expected()
+    result = shares.copy()
+    for m in range(len(shares)):
+        cosine, sine = common.value[m, 1:]
+        amplitude = float(np.hypot(cosine, sine))
+        reach = min(amplitude, float(np.abs(lines.model.bounds_mev[m] - lines.energies_mev[m]).min()))
+        if not shares[m].any() or reach < MIXTURE_MATTERS_MEV:
+            continue
+        response = mixture_response(
+            partial(lines.line, m), lines.nuisances(m), expected, float(lines.energies_mev[m]), reach
+        )
+        phase = geometry.lateral_phase_rad
+        result[m] = response.at(shares[m], cosine * np.cos(phase) + sine * np.sin(phase))
+    return result
 
 
 def _progress_of_pass(context: StepContext, number: int, done: int, total: int) -> None:

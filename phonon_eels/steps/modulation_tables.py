@@ -195,7 +195,7 @@ def phase_bin_table(joint: JointFit, geometry: Geometry, n_bins: int, context: S
         layer = main_layer(context, mode)
         if localisation is None or layer is None:
             continue
-        share = localisation.signed_share
+        share = joint.signed_share[m]
         inside = np.isfinite(geometry.lateral_phase_rad) & (np.abs(share) > OWN_SHARE)
         # The phase outward is the lateral one, turned by half a wave where the signed share is negative.
         outward = np.mod(geometry.lateral_phase_rad + np.where(share < 0.0, np.pi, 0.0), 2 * np.pi)
