@@ -27,10 +27,12 @@ wildcard_constraints:
 
 
 include: f"pipelines/rules/{'whole' if config['jobs'] == 'dataset' else 'steps'}.smk"
+include: "pipelines/rules/pool.smk"
 include: "pipelines/rules/ended.smk"
 
 
 rule all:
     input:
         expand(f"{RESULTS}/{{dataset}}/report/report.html", dataset=WORKFLOW.datasets),
+        expand(f"{RESULTS}/pool/{{group}}/summary.json", group=WORKFLOW.groups),
     default_target: True

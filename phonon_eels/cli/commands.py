@@ -171,6 +171,20 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
+def pool(options: argparse.Namespace) -> int:
+    """``phonon-eels pool``: several scans of a specimen as one result."""
+    from phonon_eels.cli.console import reporting
+    from phonon_eels.pipeline.pool import pool_datasets
+
+    with reporting(options.quiet, options.debug):
+        result = pool_datasets(options.dataset_folders, options.output, min_units=options.min_units)
+    for message in result.messages:
+        if not options.quiet:
+            print(message, file=sys.stderr)
+    print(options.output / "summary.json")
+    return 0
+
+
 def schema(options: argparse.Namespace) -> int:
     """``phonon-eels schema``: the JSON schema of all settings."""
     from phonon_eels.config import json_schema

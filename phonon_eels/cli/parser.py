@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(words)
     _add_simulate(words)
     _add_plan(words)
+    _add_pool(words)
     _add_schema(words)
     _add_steps(words)
     return parser
@@ -93,6 +94,15 @@ def _add_plan(words: Any) -> None:
         "--output", type=Path, metavar="DIR", help="also write figure, tables and plan.json into this folder"
     )
     plan.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
+def _add_pool(words: Any) -> None:
+    pool = _command(
+        words, "pool", "several scans of a specimen: one amplitude, with the variance between scans", commands.pool
+    )
+    pool.add_argument("dataset_folders", type=Path, nargs="+", metavar="DATASET_FOLDER", help="as results/scan1")
+    pool.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the pooled result")
+    pool.add_argument("--min-units", type=_positive, metavar="N", help="planes a test asks for (as the scans say)")
 
 
 def _add_schema(words: Any) -> None:

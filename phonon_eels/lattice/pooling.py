@@ -127,9 +127,7 @@ def _tested(value: np.ndarray, excess: float, precision: float, k: int, evenness
 
 def _one_scan(kept: list[ScanUnits], min_units: int, n_units: int, needed: int) -> PooledAmplitude:
     if not kept:
-        return PooledAmplitude(
-            _nothing(0.0), np.nan, np.nan, np.zeros((0, 2)), np.zeros(0), np.zeros(0), 0, 0
-        )
+        return PooledAmplitude(_nothing(0.0), np.nan, np.nan, np.zeros((0, 2)), np.zeros(0), np.zeros(0), 0, 0)
     scan = kept[0]
     mean = weighted_mean(scan.values, balanced_weights(scan.sign))
     if n_units < min_units:

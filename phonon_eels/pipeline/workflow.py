@@ -9,7 +9,7 @@ from typing import Any
 
 from phonon_eels.config import Settings
 from phonon_eels.errors import ConfigError
-from phonon_eels.pipeline.datasets import Dataset, read_rows
+from phonon_eels.pipeline.datasets import Dataset, check_dataset_name, read_rows
 from phonon_eels.pipeline.gather import gather_settings
 from phonon_eels.pipeline.index_page import write_index
 from phonon_eels.pipeline.resources import memory_mb, runtime_min, scan_size
@@ -80,6 +80,23 @@ class Workflow:
         if row.refusal is not None:
             return [str(row.path), "--refused", row.refusal]
         return [str(row.path), *(["--haadf", str(row.haadf)] if row.haadf is not None else [])]
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Groups of two and more datasets, which are pooled."""
+        found: dict[str, list[str]] = {}
+        for row in self.datasets.values():
+            if row.refusal is None:
+                found.setdefault(row.group, []).append(row.name)
+        return {check_dataset_name(group): names for group, names in found.items() if group and len(names) > 1}
+
+    def group_folders(self, wildcards: Any) -> list[str]:
+        """Return the folders of the datasets of a group."""
+        return [f"{self.results}/{name}" for name in self.groups[wildcards.group]]
+
+    def group_inputs(self, wildcards: Any) -> list[str]:
+        """Return what the pooled result of a group is made from."""
+        return [f"{folder}/report/summary.json" for folder in self.group_folders(wildcards)]
 
     def inputs(self, step: str) -> list[str]:
         """Return the patterns of the files that a step is made from, on the route of the settings.

@@ -212,15 +212,21 @@ def whole_units(joint: JointFit, mode: int) -> list[int]:
     return [unit for unit, value in information.items() if value > MIN_UNIT_INFORMATION * median > 0.0]
 
 
+def outward_signs(geometry: Geometry, layer: str) -> dict[int, float]:
+    """Return unit → +1 or -1, the sign that the outward normal puts on a layer's plane."""
+    planes = geometry.planes[geometry.planes["layer"] == layer]
+    pairs = zip(planes["half_slab"].astype(int), planes["phase_offset_rad"], strict=True)
+    return {int(unit): 1.0 if np.cos(offset) >= 0.0 else -1.0 for unit, offset in pairs}
+
+
 def unit_amplitudes(
     joint: JointFit, geometry: Geometry, mode: int, layer: str
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Return units, their amplitudes (n, 2) along the outward normal, and the sign of their phase offsets (n,)."""
-    planes = geometry.planes[geometry.planes["layer"] == layer]
-    offset = dict(zip(planes["half_slab"].astype(int), planes["phase_offset_rad"], strict=True))
-    units = [unit for unit in whole_units(joint, mode) if unit in offset]
+    signs = outward_signs(geometry, layer)
+    units = [unit for unit in whole_units(joint, mode) if unit in signs]
     values = np.array([joint.units[unit].value[mode, 1:] for unit in units]).reshape(len(units), 2)
-    sign = np.array([1.0 if np.cos(offset[unit]) >= 0.0 else -1.0 for unit in units])
+    sign = np.array([signs[unit] for unit in units])
     return units, values, sign
 
 

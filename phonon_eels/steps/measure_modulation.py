@@ -61,7 +61,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         "modes": modes,
         "pairs": pairs,
         "amplitudes": amplitudes,
-        "units": tables.unit_table(joint, context),
+        "units": tables.unit_table(joint, geometry, context),
         "phase_bins": tables.phase_bin_table(joint, geometry, settings.phase_bins, context),
         "modulation_spectrum": spectrum,
         "period_scan": tables.period_table(joint, geometry, context, primary_mode),

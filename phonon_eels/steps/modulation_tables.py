@@ -11,7 +11,7 @@ from phonon_eels.forward.scan import Alignment, aligned_sums
 from phonon_eels.lattice.inference import MeanAmplitude, holm, rotation_p_value
 from phonon_eels.lattice.modulation import binned_energies, period_scan
 from phonon_eels.spectrum_image import SpectrumImage
-from phonon_eels.steps.joint_fit import Geometry, JointFit, mean_amplitude, unit_amplitudes, whole_units
+from phonon_eels.steps.joint_fit import Geometry, JointFit, mean_amplitude, outward_signs, unit_amplitudes, whole_units
 from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _regression_row(
     }  # fmt: skip
 
 
-def unit_table(joint: JointFit, context: StepContext) -> pd.DataFrame:
+def unit_table(joint: JointFit, geometry: Geometry, context: StepContext) -> pd.DataFrame:
     """Return one row per half-slab plane and mode: its complex amplitude with counting deviations."""
     import pandas as pd
 
@@ -165,6 +165,7 @@ def unit_table(joint: JointFit, context: StepContext) -> pd.DataFrame:
             continue
         whole = whole_units(joint, m)
         layer = main_layer(context, mode)
+        signs = {} if layer is None else outward_signs(geometry, layer)
         for unit, fit in joint.units.items():
             spread = np.sqrt(np.diag(fit.covariance[m]))
             rows.append(
@@ -179,7 +180,8 @@ def unit_table(joint: JointFit, context: StepContext) -> pd.DataFrame:
                     "sin_mev": fit.value[m, 2],
                     "sin_mev_std": spread[2],
                     "n_positions": fit.n_positions,
-                    "used": unit in whole,
+                    "sign": signs.get(unit, float("nan")),
+                    "used": unit in whole and unit in signs,
                 }
             )
     return pd.DataFrame(rows)

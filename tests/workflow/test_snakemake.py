@@ -184,3 +184,14 @@ def test_slurm_profile_is_understood(finished: Batch, repository: Path) -> None:
     finished.configure()
     done = finished.snakemake("--profile", str(repository / "pipelines" / "profiles" / "slurm"), "-n")
     assert done.returncode == 0, done.stderr
+
+
+def test_scans_of_one_group_are_pooled(tmp_path: Path, repository: Path) -> None:
+    batch = Batch(tmp_path, repository, {"one": "one.hspy", "two": "two.hspy", "three": "three.hspy"})
+    table = tmp_path / "datasets.tsv"
+    table.write_text(
+        table.read_text().replace("one.hspy\t\t\t", "one.hspy\t\tA\t").replace("two.hspy\t\t\t", "two.hspy\t\tA\t")
+    )
+    assert batch.would_run()["pool"] == 1
+    table.write_text(table.read_text().replace("\tA\t", "\t\t", 1))
+    assert "pool" not in batch.would_run()
