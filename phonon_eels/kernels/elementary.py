@@ -1,4 +1,4 @@
-"""Exponential and logarithm of arrays in plain arithmetic, so that the loops run in all lanes of the processor.
+"""Exponential and logarithm in plain arithmetic, so that the loops run in all lanes of the processor.
 
 The library's own are called one number at a time, which costs most of a zero-loss peak's evaluation. Both agree with it to
 4e-16 relative (exp) and 2 units in the last place (log); a test holds them to that.
@@ -75,3 +75,46 @@ def log_array(x: np.ndarray, out: np.ndarray, mantissa: np.ndarray) -> int:
         p = p * g + 1.0 / 3.0
         out[i] = power * LN2_HIGH + (2.0 * f + (2.0 * f * g * p + power * LN2_LOW))
     return 0
+
+
+ROUNDING = 6755399441055744.0  # 1.5 · 2^52: added and taken off again it rounds to an integer, which its lowest bits hold
+
+
+@kernel
+def exp_one(x: float) -> float:
+    """Return exp(x) for |x| ≤ 708, in a form that a loop over channels runs in all lanes; agrees to 2.3e-16 relative.
+
+    The polynomial is the best one of degree 11 on |r| ≤ ln2/2 (equal ripple 1e-16), in Estrin's order, because a chain of
+    eleven dependent steps would leave the units waiting.
+    """
+    shifted = x * LOG2_E + ROUNDING
+    k = shifted - ROUNDING
+    r = (x - k * LN2_HIGH) - k * LN2_LOW
+    r2 = r * r
+    r4 = r2 * r2
+    low = (0.5000000000000001 + 0.16666666666666669 * r) + r2 * (0.04166666666662413 + 0.008333333333330062 * r)
+    high = (0.0013888888917213717 + 0.00019841269863053618 * r) + r2 * (
+        2.4801521295954376e-05 + 2.7557268459997064e-06 * r
+    )
+    p = low + r4 * (high + r4 * (2.7620088445409746e-07 + 2.510038549551032e-08 * r))
+    scale = np.int64((np.float64(shifted).view(np.int64) << 52) + ONE).view(np.float64)
+    return float((1.0 + (r + r2 * p)) * scale)
+
+
+@kernel
+def log_one(x: float) -> float:
+    """Return ln(x) of a positive normal number, in a form that a loop over channels runs in all lanes."""
+    bits = np.float64(x).view(np.int64)
+    m = np.int64((bits & MANTISSA) | ONE).view(np.float64)
+    power = np.float64((bits >> 52) - 1023)
+    high = m > SQRT2
+    m = 0.5 * m if high else m
+    power = power + 1.0 if high else power
+    f = (m - 1.0) / (m + 1.0)
+    g = f * f
+    g2 = g * g
+    g4 = g2 * g2
+    low = (1.0 / 3.0 + g / 5.0) + g2 * (1.0 / 7.0 + g / 9.0)
+    middle = (1.0 / 11.0 + g / 13.0) + g2 * (1.0 / 15.0 + g / 17.0)
+    p = low + g4 * (middle + g4 * (1.0 / 19.0 + g / 21.0))
+    return float(power * LN2_HIGH + (2.0 * f + (2.0 * f * g * p + power * LN2_LOW)))

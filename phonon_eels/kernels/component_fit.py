@@ -1,0 +1,272 @@
+"""Levenberg-Marquardt fit of components to one spectrum, bounds by an active set.
+
+The fit stops when the next step promises less than the tolerance, and takes that step: the covariance of the last normal
+equations then belongs to a point less than 0.03 standard deviations away, and one evaluation of the model is saved.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from phonon_eels.kernels.component_normal import back_substitute, factor, form_normal, invert, saturated_terms, weigh
+from phonon_eels.kernels.components import evaluate_components
+from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, MAX_ITERATIONS, NO_DATA, POISSON, SINGULAR
+
+NOT_IDENTIFIED = 5
+"""Converged, but a parameter has no information (the centre of a peak without area): its standard deviation is NaN."""
+
+FIRST_DAMPING = 1e-2
+LAST_DAMPING = 1e9
+OUTCOMES = 6
+"""Objective, Pearson's chi-squared, sum of 1/mean (Poisson), channels used, evaluations, parameters held at bounds."""
+
+N_VECTORS = 7
+N_COLUMNS = 6
+
+
+@kernel
+def reduced(
+    gram: np.ndarray, gradient: np.ndarray, n: int, size: int, damping: float, held: np.ndarray, upper: np.ndarray
+) -> int:
+    """Copy the damped normal equations, with the parameters that `held` (not NaN) gives a step for taken out.
+
+    The copy has `size` rows, a multiple of 4; those beyond n are of the unit matrix. Column `size` is the right-hand side.
+    """
+    for a in range(n):
+        source, target = gram[a, :size], upper[a, :size]
+        for b in range(size):
+            target[b] = source[b]
+        for b in range(n, size):
+            target[b] = 0.0
+        upper[a, a] *= 1.0 + damping
+        upper[a, size] = gradient[a]
+    for a in range(n, size):
+        for b in range(size + 1):
+            upper[a, b] = 0.0
+        upper[a, a] = 1.0
+    for h in range(n):
+        if math.isnan(held[h]):
+            continue
+        for a in range(n):
+            low, high = min(a, h), max(a, h)
+            if math.isnan(held[a]):
+                upper[a, size] -= held[h] * gram[low, high]
+            upper[low, high] = 0.0
+        upper[h, h] = 1.0
+        upper[h, size] = held[h]
+    return 0
+
+
+@kernel
+def bounded_step(
+    gram: np.ndarray,
+    gradient: np.ndarray,
+    index: np.ndarray,
+    n: int,
+    damping: float,
+    params: np.ndarray,
+    bounds: np.ndarray,
+    upper: np.ndarray,  # out: factors
+    columns: np.ndarray,  # out, rows: inverse pivots; held: NaN where free, else the step to the bound; step; scratch
+) -> int:
+    """Solve the damped normal equations inside the bounds; return how many pivots vanished.
+
+    A parameter whose step would leave its bounds goes to the bound and the others are solved for again with it there:
+    cutting the step afterwards would leave the others answering to a step that was not taken.
+    """
+    lower, higher = bounds[0], bounds[1]
+    inverse, held, step, smallest = columns[0], columns[1], columns[2], columns[3]
+    size = n + (-n) % 4
+    for a in range(n):
+        p = index[a]
+        outward = (params[p] <= lower[p] and gradient[a] <= 0.0) or (params[p] >= higher[p] and gradient[a] >= 0.0)
+        held[a] = 0.0 if outward else math.nan
+    vanished = 0
+    for _ in range(n + 1):
+        reduced(gram, gradient, n, size, damping, held, upper)
+        vanished = factor(upper[:size, : size + 1], size, inverse, smallest)
+        back_substitute(upper, size, inverse, step)
+        inside = True
+        for a in range(n):
+            p = index[a]
+            target = params[p] + step[a]
+            if math.isnan(held[a]) and (target < lower[p] or target > higher[p]):
+                held[a] = (lower[p] if target < lower[p] else higher[p]) - params[p]
+                inside = False
+        if inside:
+            break
+    return vanished
+
+
+@kernel
+def promised(gram: np.ndarray, gradient: np.ndarray, n: int, step: np.ndarray) -> float:
+    """Return the decrease that a step promises, 2gᵀδ - δᵀGδ."""
+    total = 0.0
+    for a in range(n):
+        row = gram[a, :n]
+        inner = 0.5 * row[a] * step[a]
+        for b in range(a + 1, n):
+            inner += row[b] * step[b]
+        total += 2.0 * step[a] * (gradient[a] - inner)
+    return total
+
+
+@kernel
+def read_data(z: np.ndarray, mask: np.ndarray) -> tuple[int, bool]:
+    """Take channels without data out of the sums; return how many are left and whether they are all zero."""
+    used = 0
+    empty = True
+    for i in range(z.shape[0]):
+        if not (math.isfinite(z[i]) and mask[i] > 0.0 and math.isfinite(mask[i])):
+            z[i] = 0.0
+            mask[i] = 0.0
+        else:
+            used += 1
+            empty = empty and z[i] == 0.0
+    return used, empty
+
+
+@kernel
+def conclude(
+    likelihood: int,
+    mask: np.ndarray,
+    vectors: np.ndarray,
+    value: float,
+    n: int,
+    index: np.ndarray,
+    columns: np.ndarray,
+    upper: np.ndarray,
+    unit: np.ndarray,
+    covariance: np.ndarray,
+    std: np.ndarray,
+    outcome: np.ndarray,
+) -> int:
+    """Write standard deviations, covariance and the figures of the fit; return how many parameters are held at bounds."""
+    pearson, thin = 0.0, 0.0
+    weight, pull = vectors[1], vectors[2]
+    inverse, held = columns[0], columns[1]
+    for i in range(mask.shape[0]):
+        w = weight[i]
+        pearson += pull[i] * pull[i] / (w if w > 0.0 else 1.0)
+        thin += w
+    outcome[0] = value
+    outcome[1] = pearson
+    outcome[2] = thin if likelihood == POISSON else 0.0
+    size = n + (-n) % 4
+    invert(upper, size, inverse, unit, covariance)
+    for p in range(std.shape[0]):
+        std[p] = math.nan
+    n_held = 0
+    whole = covariance.shape[0] > 1
+    for a in range(n):
+        at_bound = not math.isnan(held[a])
+        n_held += at_bound
+        known = not at_bound and inverse[a] > 0.0
+        variance = covariance[a, a] if whole else covariance[0, a]
+        std[index[a]] = math.sqrt(variance) if known else math.nan
+        if whole and not known:
+            for b in range(n):
+                covariance[a, b] = math.nan
+                covariance[b, a] = math.nan
+    outcome[5] = n_held
+    return n_held
+
+
+@kernel
+def fit_components_one(
+    z: np.ndarray,  # (channels,) electrons; not finite where missing (set to 0 here)
+    mask: np.ndarray,  # (channels,) 1 or 0 (Poisson), or the inverse variances
+    likelihood: int,
+    shift_e: float,
+    table: np.ndarray,
+    owner: np.ndarray,
+    affine: np.ndarray,
+    bounds: np.ndarray,  # (2, parameters)
+    axis: np.ndarray,
+    channel_mev: float,
+    index: np.ndarray,  # as `form_normal` takes it
+    n_free: int,
+    tolerance: float,
+    max_evaluations: int,
+    params: np.ndarray,  # in: start inside the bounds, out: estimate
+    std: np.ndarray,  # out (parameters,)
+    covariance: np.ndarray,  # out (free, free), or scratch (1, free) if not wanted
+    rows: np.ndarray,  # scratch (parameters + 1, channels), the last row 0
+    vectors: np.ndarray,  # scratch (N_VECTORS, channels)
+    matrices: np.ndarray,  # scratch (3, n, n)
+    columns: np.ndarray,  # scratch (N_COLUMNS, n)
+    outcome: np.ndarray,  # out (OUTCOMES,)
+) -> int:
+    """Fit one spectrum; return the status."""
+    lower, higher = bounds[0], bounds[1]
+    gram, upper = matrices[0], matrices[1]
+    gradient, work, step = columns[0], columns[1:5], columns[3]
+    trial = columns[5, : params.shape[0]]
+    model, weight, pull = vectors[0], vectors[1], vectors[2]
+    used, empty = read_data(z, mask)
+    outcome[3] = used
+    if used <= n_free or empty:
+        return NO_DATA
+    if likelihood != POISSON:
+        weight[:] = mask
+    constant = saturated_terms(z, mask, shift_e) if likelihood == POISSON else 0.0
+    slack = 1e-14 * abs(constant)
+    evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
+    value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull)
+    form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
+    damping, vanished, evaluations, rejected = 0.0, 0, 1, 0
+    predicted = 0.0
+    status = MAX_ITERATIONS
+    while math.isfinite(value):
+        vanished = bounded_step(gram, gradient, index, n_free, damping, params, bounds, upper, work)
+        predicted = promised(gram, gradient, n_free, step)
+        if predicted < tolerance and damping > 0.0 and rejected == 0:
+            damping = 0.0  # short only because it is damped
+            continue
+        if predicted < tolerance or damping > LAST_DAMPING:
+            status = CONVERGED if rejected == 0 else SINGULAR
+            break
+        if evaluations >= max_evaluations:
+            break
+        for p in range(params.shape[0]):
+            trial[p] = params[p]
+        for a in range(n_free):
+            p = index[a]
+            trial[p] = min(max(params[p] + step[a], lower[p]), higher[p])
+        evaluate_components(table, owner, affine, trial, axis, channel_mev, rows, vectors[3:7], model)
+        new = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull)
+        evaluations += 1
+        if new <= value + slack:
+            gain = (value - new) / predicted
+            damping = max(4.0 * damping, FIRST_DAMPING) if gain < 0.25 else (0.1 * damping if damping > 1e-4 else 0.0)
+            for p in range(params.shape[0]):
+                params[p] = trial[p]
+            value = new
+            rejected = 0
+            form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
+        else:
+            rejected += 1
+            damping = max(10.0 * damping, FIRST_DAMPING)
+    if rejected > 0:  # what the last trial left belongs to a point that was not taken
+        evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
+        weigh(likelihood, z, mask, shift_e, model, weight, pull)
+    if damping > 0.0:
+        vanished = bounded_step(gram, gradient, index, n_free, 0.0, params, bounds, upper, work)
+        predicted = promised(gram, gradient, n_free, step)
+        # No step gains anything any more, however short: rounding, if little is promised, else a model that is no parabola.
+        status = CONVERGED if status == SINGULAR and predicted < 100.0 * tolerance else status
+    elif status == CONVERGED:
+        value -= predicted
+        for a in range(n_free):
+            p = index[a]
+            params[p] = min(max(params[p] + step[a], lower[p]), higher[p])
+    outcome[4] = evaluations
+    n_held = conclude(
+        likelihood, mask, vectors, value, n_free, index, work, upper, matrices[2], covariance, std, outcome
+    )
+    if status == CONVERGED and n_held > 0:
+        return AT_BOUND
+    return NOT_IDENTIFIED if status == CONVERGED and vanished > 0 else status

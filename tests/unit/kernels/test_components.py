@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from scipy.special import voigt_profile
+
+from phonon_eels.component_fit.model import Component, Tie, build_model
+from phonon_eels.component_fit.start import evaluate_model
+from phonon_eels.kernels.component_normal import back_substitute, factor, form_normal, invert
+from phonon_eels.kernels.elementary import exp_one, log_one
+from phonon_eels.kernels.lineshapes import susceptibility
+
+ENERGIES = np.linspace(-40.0, 160.0, 401)
+PEAKS = {
+    "gaussian": [100.0, 55.3, 7.0],
+    "lorentzian": [100.0, 55.3, 7.0],
+    "pseudo_voigt": [100.0, 55.3, 7.0, 0.3],
+    "voigt": [100.0, 55.3, 5.0, 4.0],
+    "oscillator": [100.0, 55.3, 9.0],
+}
+BACKGROUNDS = {
+    "offset": [3.0],
+    "polynomial": [3.0, -1.0, 0.5, 0.2],
+    "power_law": [30.0, 2.3],
+    "exponential": [30.0, 0.02],
+    "double_exponential": [30.0, 0.02, 5.0, 0.1],
+    "exp_polynomial": [1.0, -0.7, 0.3],
+}
+
+
+def model_of(kind, values):
+    start = {"centre": 50.0, "fwhm": 5.0, "fwhm_gauss": 5.0, "fwhm_lorentz": 5.0}
+    degree = len(values) - 1 if "polynomial" in kind else 1
+    names = Component(kind, "x", degree=degree).parameters
+    component = Component(kind, "x", {k: v for k, v in start.items() if k in names}, degree=degree)
+    energies = ENERGIES if kind != "power_law" else ENERGIES[ENERGIES > 5.0]
+    return build_model([component], energies)
+
+
+@pytest.mark.parametrize("kind", [*PEAKS, *BACKGROUNDS])
+def test_derivatives_are_those_of_the_value(kind):
+    values = np.array({**PEAKS, **BACKGROUNDS}[kind])
+    model = model_of(kind, values)
+    _, rows = evaluate_model(model, values)
+    for p, value in enumerate(values):
+        small = 1e-5 * max(abs(value), 1.0)
+        above, below = (evaluate_model(model, values + s * small * np.eye(values.size)[p])[0] for s in (1, -1))
+        slope = (above - below) / (2.0 * small)
+        np.testing.assert_allclose(rows[p], slope, atol=2e-7 * np.abs(slope).max(), err_msg=model.names[p])
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "pseudo_voigt", "voigt", "lorentzian", "oscillator"])
+def test_area_is_the_sum_over_channels(kind):
+    values = np.array(PEAKS[kind])
+    wide = np.linspace(-4000.0, 4000.0, 40001) if kind != "oscillator" else np.linspace(0.0, 8000.0, 40001)
+    component = Component(kind, "x", dict(zip(Component(kind, "x").parameters, values, strict=True)))
+    curve, _ = evaluate_model(build_model([component], wide), values)
+    assert curve[: wide.size].sum() == pytest.approx(100.0, rel=2e-3)
+
+
+def test_shapes_agree_with_scipy_and_with_the_forward_lines():
+    model = model_of("voigt", PEAKS["voigt"])
+    for gauss, lorentz in ((5.0, 4.0), (5.0, 0.0), (0.6, 20.0)):
+        ours = evaluate_model(model, np.array([1.0, 55.3, gauss, lorentz]))[0][:401] / model.channel_mev
+        theirs = voigt_profile(ENERGIES - 55.3, gauss / 2.3548200450309493, lorentz / 2.0)
+        np.testing.assert_allclose(ours, theirs, atol=1e-11 * theirs.max())
+    ours = evaluate_model(model_of("oscillator", PEAKS["oscillator"]), np.array(PEAKS["oscillator"]))[0][:401]
+    line = susceptibility(ENERGIES, 55.3, 9.0, "oscillator")
+    np.testing.assert_allclose(ours / ours.max(), line / line.max(), atol=1e-12)
+
+
+def test_an_overdamped_oscillator_is_no_peak():
+    values, _ = evaluate_model(model_of("oscillator", PEAKS["oscillator"]), np.array([100.0, 20.0, 41.0]))
+    assert np.isnan(values).all()
+
+
+def test_tied_parameters_carry_their_derivative_to_the_owner():
+    energies = np.linspace(20.0, 80.0, 161)
+    first = Component("gaussian", "a", {"centre": 40.0, "fwhm": 5.0})
+    second = Component("gaussian", "b", tied={"centre": Tie("a.centre", offset=9.0), "fwhm": Tie("a.fwhm"), "area": Tie("a.area", 0.5)})
+    model = build_model([first, second], energies)
+    assert model.free_names == ("a.area", "a.centre", "a.fwhm")
+    values = model.with_tied(np.array([100.0, 40.0, 5.0, 0.0, 0.0, 0.0]))
+    assert values.tolist() == [100.0, 40.0, 5.0, 50.0, 49.0, 5.0]
+    _, rows = evaluate_model(model, values)
+    for p in model.free:
+        moved = [evaluate_model(model, model.with_tied(values + s * 1e-5 * np.eye(6)[p]))[0] for s in (1, -1)]
+        slope = (moved[0] - moved[1]) / 2e-5
+        np.testing.assert_allclose(rows[p], slope, atol=1e-6 * np.abs(slope).max())
+
+
+def test_exponential_and_logarithm():
+    x = np.linspace(-700.0, 700.0, 4001)
+    assert max(abs(exp_one(v) / np.exp(v) - 1.0) for v in x) < 4.5e-16
+    y = np.exp(np.linspace(-600.0, 600.0, 4001))
+    assert max(abs(log_one(v) - np.log(v)) / max(abs(np.log(v)), 1e-3) for v in y) < 4.5e-16
+
+
+@pytest.mark.parametrize("n", [1, 4, 7, 13])
+def test_normal_equations_and_their_solution(n):
+    random = np.random.default_rng(n)
+    rows = np.zeros((n + 1, 64))
+    rows[:n] = random.normal(size=(n, 64))
+    weight, pull = random.uniform(0.5, 2.0, 64), random.normal(size=64)
+    index = np.concatenate([np.arange(n), np.full((-n) % 4 + 4, n)])
+    size = index.size
+    gram, gradient = np.zeros((size, size)), np.zeros(size)
+    form_normal(rows, index, n, weight, pull, np.empty((4, 64)), gram, gradient)
+    truth = (rows[:n] * weight) @ rows[:n].T
+    np.testing.assert_allclose(np.triu(gram[:n, :n]), np.triu(truth), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(gradient[:n], rows[:n] @ pull, rtol=1e-12, atol=1e-12)
+    full = n + (-n) % 4
+    upper = np.eye(full, full + 1)
+    upper[:n, :n] = np.triu(truth)
+    upper[:n, full] = gradient[:n]
+    inverse, out, whole, diagonal = np.empty(full), np.empty(full), np.empty((n, n)), np.empty((1, n))
+    assert factor(upper, full, inverse, np.empty(full)) == 0
+    back_substitute(upper, full, inverse, out)
+    np.testing.assert_allclose(out[:n], np.linalg.solve(truth, gradient[:n]), rtol=1e-10)
+    invert(upper, full, inverse, np.empty((full, full)), whole)
+    invert(upper, full, inverse, np.empty((full, full)), diagonal)
+    if n > 1:
+        np.testing.assert_allclose(whole, np.linalg.inv(truth), rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(diagonal[0], np.diag(np.linalg.inv(truth)), rtol=1e-10)
+
+
+def test_a_parameter_that_others_make_up_takes_no_step():
+    matrix = np.array([[2.0, 2.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 4.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    upper = np.concatenate([np.triu(matrix), [[4.0], [4.0], [8.0], [3.0]]], axis=1)
+    inverse, out = np.empty(4), np.empty(4)
+    assert factor(upper, 4, inverse, np.empty(4)) == 1
+    back_substitute(upper, 4, inverse, out)
+    np.testing.assert_allclose(out, [2.0, 0.0, 2.0, 3.0])
