@@ -11,12 +11,15 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. `__init__.pyi` says the same to type checkers; a test keeps them equal.
 _PUBLIC = {
     "Acquisition": "phonon_eels.spectrum_image",
+    "Component": "phonon_eels.component_fit.model",
     "EnergyAxis": "phonon_eels.spectrum_image",
     "NoiseModel": "phonon_eels.spectrum_image",
     "ScanAxis": "phonon_eels.spectrum_image",
     "Settings": "phonon_eels.config",
     "SpectrumImage": "phonon_eels.spectrum_image",
     "StepResult": "phonon_eels.spectrum_image",
+    "Tie": "phonon_eels.component_fit.model",
+    "fit_components": "phonon_eels.component_fit.fit",
     "gather_settings": "phonon_eels.pipeline.gather",
     "read": "phonon_eels.io.read",
     "read_results": "phonon_eels.io.results",

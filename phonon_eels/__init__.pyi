@@ -1,4 +1,7 @@
 from phonon_eels import simulate as simulate
+from phonon_eels.component_fit.fit import fit_components as fit_components
+from phonon_eels.component_fit.model import Component as Component
+from phonon_eels.component_fit.model import Tie as Tie
 from phonon_eels.config import Settings as Settings
 from phonon_eels.io.read import read as read
 from phonon_eels.io.results import read_results as read_results

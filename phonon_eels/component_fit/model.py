@@ -236,7 +236,8 @@ def build_model(
     middle, half = 0.5 * (energies[0] + energies[-1]), 0.5 * (energies[-1] - energies[0])
     _check_names(components)
     names = [f"{c.name}.{p}" for c in components for p in c.parameters]
-    table, peaks, bounds, start, amplitude = [], [], [], [], []
+    table, peaks, bounds, amplitude = [], [], [], []
+    start: list[float] = []
     for component in components:
         if component.is_peak:
             peaks.append(len(start))
@@ -269,12 +270,16 @@ def _check_names(components: Sequence[Component]) -> None:
     if len(set(names)) < len(names):
         raise ConfigError(f"component names must differ, got {', '.join(names)}")
     if sum(c.is_peak for c in components) > MOST_PEAKS:
-        raise ConfigError(f"{sum(c.is_peak for c in components)} peaks were given; at most {MOST_PEAKS} are fitted at once")
+        raise ConfigError(
+            f"{sum(c.is_peak for c in components)} peaks were given; at most {MOST_PEAKS} are fitted at once"
+        )
     for c in components:
         for what in (c.start, c.bounds, c.fixed, c.tied):
             for p in what:
                 if p not in c.parameters:
-                    raise ConfigError(f"component {c.name}: {p!r} is none of its parameters ({', '.join(c.parameters)})")
+                    raise ConfigError(
+                        f"component {c.name}: {p!r} is none of its parameters ({', '.join(c.parameters)})"
+                    )
 
 
 def _bounds(component: Component, parameter: str, energies: np.ndarray, step: float) -> tuple[float, float]:
@@ -282,7 +287,9 @@ def _bounds(component: Component, parameter: str, energies: np.ndarray, step: fl
     if parameter in component.bounds:
         low, high = component.bounds[parameter]
         if not low < high:
-            raise ConfigError(f"component {component.name}: bounds of {parameter} are {low:g} … {high:g}; low must be below high")
+            raise ConfigError(
+                f"component {component.name}: bounds of {parameter} are {low:g} … {high:g}; low must be below high"
+            )
         return float(low), float(high)
     if parameter == "value" or parameter[1:].isdigit():
         return -np.inf, np.inf

@@ -62,9 +62,7 @@ def jittered_starts(model: ComponentModel, params: np.ndarray, n_starts: int) ->
     return np.clip(starts, low, high)
 
 
-def fit_mean(
-    model: ComponentModel, spectrum: np.ndarray, variance: np.ndarray, n_starts: int = 6
-) -> np.ndarray:
+def fit_mean(model: ComponentModel, spectrum: np.ndarray, variance: np.ndarray, n_starts: int = 6) -> np.ndarray:
     """Fit one spectrum by SciPy's bounded least squares from several starts; return the best parameters.
 
     Parameters
@@ -83,7 +81,9 @@ def fit_mean(
     good = np.isfinite(spectrum) & np.isfinite(variance) & (variance > 0.0)
     free = model.free
     if good.sum() <= free.size:
-        raise DataError(f"the mean spectrum has {good.sum()} usable channels for {free.size} free parameters; widen the window")
+        raise DataError(
+            f"the mean spectrum has {good.sum()} usable channels for {free.size} free parameters; widen the window"
+        )
     root = 1.0 / np.sqrt(variance[good])
     low, high = model.bounds[:, free]
     best: tuple[float, np.ndarray] | None = None
@@ -94,7 +94,9 @@ def fit_mean(
         def residual(theta: np.ndarray, base: np.ndarray = base) -> np.ndarray:
             params = base.copy()
             params[free] = theta
-            return np.asarray(np.nan_to_num((evaluate_model(model, params)[0][:n][good] - spectrum[good]) * root, nan=1e12))
+            return np.asarray(
+                np.nan_to_num((evaluate_model(model, params)[0][:n][good] - spectrum[good]) * root, nan=1e12)
+            )
 
         def slopes(theta: np.ndarray, base: np.ndarray = base) -> np.ndarray:
             params = base.copy()
@@ -108,7 +110,9 @@ def fit_mean(
             base[free] = found.x
             best = (float(found.cost), model.with_tied(base))
     if best is None:
-        raise DataError("the mean spectrum could not be fitted from any start; look at the components' starts and bounds")
+        raise DataError(
+            "the mean spectrum could not be fitted from any start; look at the components' starts and bounds"
+        )
     return best[1]
 
 

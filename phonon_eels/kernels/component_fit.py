@@ -18,7 +18,8 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, MAX_ITERATIONS, 
 NOT_IDENTIFIED = 5
 """Converged, but a parameter has no information (the centre of a peak without area): its standard deviation is NaN."""
 
-FIRST_DAMPING = 1e-2
+FIRST_DAMPING = 1e-3
+LEAST_DAMPING = 1e-9
 LAST_DAMPING = 1e9
 OUTCOMES = 6
 """Objective, Pearson's chi-squared, sum of 1/mean (Poisson), channels used, evaluations, parameters held at bounds."""
@@ -115,6 +116,28 @@ def promised(gram: np.ndarray, gradient: np.ndarray, n: int, step: np.ndarray) -
 
 
 @kernel
+def moved(params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, step: np.ndarray, out: np.ndarray) -> int:
+    """Write the parameters after a step; rounding is kept inside the bounds."""
+    for p in range(params.shape[0]):
+        out[p] = params[p]
+    for a in range(n):
+        p = index[a]
+        out[p] = min(max(params[p] + step[a], bounds[0, p]), bounds[1, p])
+    return 0
+
+
+@kernel
+def next_damping(damping: float, gain: float) -> float:
+    """Return the damping after an accepted step that gained this share of what it promised.
+
+    Where little was gained the parabola is wrong, and undamped steps would go to and fro for ever.
+    """
+    if gain < 0.25:
+        return max(4.0 * damping, FIRST_DAMPING)
+    return 0.1 * damping if damping > LEAST_DAMPING else 0.0
+
+
+@kernel
 def read_data(z: np.ndarray, mask: np.ndarray) -> tuple[int, bool]:
     """Take channels without data out of the sums; return how many are left and whether they are all zero."""
     used = 0
@@ -201,14 +224,12 @@ def fit_components_one(
     outcome: np.ndarray,  # out (OUTCOMES,)
 ) -> int:
     """Fit one spectrum; return the status."""
-    lower, higher = bounds[0], bounds[1]
     gram, upper = matrices[0], matrices[1]
     gradient, work, step = columns[0], columns[1:5], columns[3]
     trial = columns[5, : params.shape[0]]
     model, weight, pull = vectors[0], vectors[1], vectors[2]
-    used, empty = read_data(z, mask)
-    outcome[3] = used
-    if used <= n_free or empty:
+    outcome[3], empty = read_data(z, mask)
+    if outcome[3] <= n_free or empty:
         return NO_DATA
     if likelihood != POISSON:
         weight[:] = mask
@@ -218,8 +239,7 @@ def fit_components_one(
     value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull)
     form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
     damping, vanished, evaluations, rejected = 0.0, 0, 1, 0
-    predicted = 0.0
-    status = MAX_ITERATIONS
+    status, predicted = MAX_ITERATIONS, 0.0
     while math.isfinite(value):
         vanished = bounded_step(gram, gradient, index, n_free, damping, params, bounds, upper, work)
         predicted = promised(gram, gradient, n_free, step)
@@ -231,25 +251,17 @@ def fit_components_one(
             break
         if evaluations >= max_evaluations:
             break
-        for p in range(params.shape[0]):
-            trial[p] = params[p]
-        for a in range(n_free):
-            p = index[a]
-            trial[p] = min(max(params[p] + step[a], lower[p]), higher[p])
+        moved(params, bounds, index, n_free, step, trial)
         evaluate_components(table, owner, affine, trial, axis, channel_mev, rows, vectors[3:7], model)
         new = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull)
         evaluations += 1
         if new <= value + slack:
-            gain = (value - new) / predicted
-            damping = max(4.0 * damping, FIRST_DAMPING) if gain < 0.25 else (0.1 * damping if damping > 1e-4 else 0.0)
-            for p in range(params.shape[0]):
-                params[p] = trial[p]
-            value = new
-            rejected = 0
+            damping = next_damping(damping, (value - new) / predicted)
+            params[:] = trial
+            value, rejected = new, 0
             form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
         else:
-            rejected += 1
-            damping = max(10.0 * damping, FIRST_DAMPING)
+            rejected, damping = rejected + 1, max(10.0 * damping, 1e-2 * FIRST_DAMPING)
     if rejected > 0:  # what the last trial left belongs to a point that was not taken
         evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
         weigh(likelihood, z, mask, shift_e, model, weight, pull)
@@ -260,9 +272,7 @@ def fit_components_one(
         status = CONVERGED if status == SINGULAR and predicted < 100.0 * tolerance else status
     elif status == CONVERGED:
         value -= predicted
-        for a in range(n_free):
-            p = index[a]
-            params[p] = min(max(params[p] + step[a], lower[p]), higher[p])
+        moved(params, bounds, index, n_free, step, params)
     outcome[4] = evaluations
     n_held = conclude(
         likelihood, mask, vectors, value, n_free, index, work, upper, matrices[2], covariance, std, outcome

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from phonon_eels.kernels.device import kernel, reducing_kernel
@@ -225,9 +223,7 @@ def back_substitute(upper: np.ndarray, n: int, inverse: np.ndarray, out: np.ndar
 
 
 @kernel
-def invert(
-    upper: np.ndarray, n: int, inverse: np.ndarray, unit: np.ndarray, covariance: np.ndarray
-) -> int:
+def invert(upper: np.ndarray, n: int, inverse: np.ndarray, unit: np.ndarray, covariance: np.ndarray) -> int:
     """Write the inverse from the factors: the diagonal into row 0 of `covariance`, all of it where that has n rows.
 
     `unit` is scratch, (n, n): it receives L⁻¹, whose rows weighted by 1/D make the sum.

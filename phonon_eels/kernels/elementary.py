@@ -77,7 +77,9 @@ def log_array(x: np.ndarray, out: np.ndarray, mantissa: np.ndarray) -> int:
     return 0
 
 
-ROUNDING = 6755399441055744.0  # 1.5 · 2^52: added and taken off again it rounds to an integer, which its lowest bits hold
+ROUNDING = (
+    6755399441055744.0  # 1.5 · 2^52: added and taken off again it rounds to an integer, which its lowest bits hold
+)
 
 
 @kernel

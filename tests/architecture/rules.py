@@ -15,7 +15,7 @@ LAYERS = (
     ("config", "materials", "kernels"),
     ("spectrum_image",),
     ("backends",),
-    ("steps", "forward", "lattice", "io", "simulate", "figures", "quality", "plan"),
+    ("steps", "component_fit", "forward", "lattice", "io", "simulate", "figures", "quality", "plan"),
     ("pipeline", "provenance"),
     ("cli", "signals", "viewer", "__main__"),
 )

@@ -75,7 +75,9 @@ def test_an_overdamped_oscillator_is_no_peak():
 def test_tied_parameters_carry_their_derivative_to_the_owner():
     energies = np.linspace(20.0, 80.0, 161)
     first = Component("gaussian", "a", {"centre": 40.0, "fwhm": 5.0})
-    second = Component("gaussian", "b", tied={"centre": Tie("a.centre", offset=9.0), "fwhm": Tie("a.fwhm"), "area": Tie("a.area", 0.5)})
+    second = Component(
+        "gaussian", "b", tied={"centre": Tie("a.centre", offset=9.0), "fwhm": Tie("a.fwhm"), "area": Tie("a.area", 0.5)}
+    )
     model = build_model([first, second], energies)
     assert model.free_names == ("a.area", "a.centre", "a.fwhm")
     values = model.with_tied(np.array([100.0, 40.0, 5.0, 0.0, 0.0, 0.0]))
