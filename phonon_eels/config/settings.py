@@ -84,6 +84,8 @@ class AlignZlp(Frozen):
     """Half width of the fitted window around the peak, in FWHM of the mean zero-loss peak."""
     line_shape: Literal["split_pearson7", "gaussian"] = "split_pearson7"
     """Shape of the peak: the split Pearson VII has two tails of their own."""
+    estimator: Literal["maximum_likelihood", "fast"] = "maximum_likelihood"
+    """fast: moments and one step of scoring from the scan's own shape, for previews; shapes far from it to first order."""
 
 
 class KnownLine(Frozen):
@@ -126,24 +128,51 @@ class Denoise(Frozen):
 class SubtractZlp(Frozen):
     """Classic route: zero-loss tail and background under the phonons."""
 
-    method: Literal["pearson7", "log_quadratic", "power_law", "exponential", "mirrored_gain"] = "pearson7"
+    method: Literal[
+        "pearson7", "log_quadratic", "power_law", "exponential", "double_exponential",
+        "exp_polynomial2", "exp_polynomial3", "exp_polynomial4", "reference", "mirrored_gain",
+    ] = "pearson7"  # fmt: skip
     windows_mev: tuple[Window, ...] = ((26.0, 43.0), (188.0, 236.0))
     """Windows the background is fitted in; the defaults are those of the published group recipe."""
     clip_windows: bool = True
     """Cut windows that leave the energy axis (said in the log); false: that is an error."""
     output_window_mev: Window = (20.0, 200.0)
     """Range of the loss spectrum that is kept (cut at the axis)."""
+    reference_region: tuple[int, int, int, int] | None = None
+    """reference: vacuum part of the scan whose mean is the zero-loss peak: first and last row, first and last column."""
+    reference_file: str | None = None
+    """reference: text file of a vacuum spectrum, two columns: energy in meV, counts."""
+    ensemble: Literal["none", "windows", "windows_and_models"] = "none"
+    """Fit with other windows (and other shapes) too and carry the differences into the variance."""
+    compare_models: bool = True
+    """Compare all shapes on the same windows: AIC, BIC, deviance of channels held out."""
+
+    @model_validator(mode="after")
+    def _reference_is_given_once(self) -> SubtractZlp:
+        given = [self.reference_region is not None, self.reference_file is not None]
+        if self.method == "reference" and sum(given) != 1:
+            raise ValueError(
+                "subtract_zlp.method = reference needs either subtract_zlp.reference_region (rows and columns of vacuum in the "
+                "scan) or subtract_zlp.reference_file (a vacuum spectrum), and not both"
+            )
+        return self
 
 
 class Deconvolve(Frozen):
     """Classic route: remove the instrument response. For display; splits seen only here are no evidence."""
 
-    method: Literal["richardson_lucy", "fourier_ratio", "none"] = "richardson_lucy"
+    method: Literal["richardson_lucy", "fourier_ratio", "fourier_log", "none"] = "richardson_lucy"
+    """fourier_log removes plural scattering and leaves the resolution as it is."""
     iterations: int = Field(default=10, ge=1, le=1000)
-    stop: Literal["fixed", "discrepancy"] = "fixed"
-    """discrepancy: stop each spectrum when chi-squared per channel falls below 1."""
+    """Number of iterations, or the largest number."""
+    stop: Literal["fixed", "discrepancy", "held_out"] = "fixed"
+    """discrepancy: stop each spectrum when chi-squared per channel falls below 1. held_out: the number for the whole scan that best predicts noise kept apart."""
+    accelerate: bool = False
+    """Richardson-Lucy: extrapolate between iterations; needs fewer of them."""
     psf_half_width_mev: Positive = 100.0
     """Half width of the zero-loss peak used as response (cut at the axis)."""
+    regulariser: Literal["gaussian", "wiener"] = "gaussian"
+    """Fourier ratio: a Gaussian in place of the response, or Wiener's filter from the noise and signal of the mean spectrum."""
     regularisation_fwhm_mev: Positive = 4.0
     """Fourier ratio: FWHM of the Gaussian the result is seen through."""
 

@@ -8,12 +8,14 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from phonon_eels.backends.base import Backend, Progress
-from phonon_eels.backends.zero_loss import find_peaks_block
+from phonon_eels.backends.zero_loss import find_peaks_block, score_block
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit, aligned_sums, electrons, fit_scan
+from phonon_eels.kernels.likelihood import CONVERGED, NO_DATA
 from phonon_eels.kernels.lineshapes import split_pearson7, split_pearson7_area
 from phonon_eels.kernels.response import ModeTables, ZeroLossShape
+from phonon_eels.kernels.zero_loss import FOUND, score_tables
 from phonon_eels.spectrum_image import SpectrumImage
 
 GAUSSIAN_TAIL = 30.0
@@ -166,6 +168,99 @@ def fit_zero_loss(
     starts[..., 0] = np.nan_to_num(search.height) / gain
     fit = fit_scan(image, model, alignment, starts, backend, free_energies=False, progress=progress)
     return model, alignment, fit
+
+
+LOG_TAIL_STD = 0.3
+"""Prior deviation of the logarithm of a tail's exponent about the scan's own."""
+
+
+def score_zero_loss(
+    image: SpectrumImage,
+    channels: slice,
+    shape: ZeroLossShape,
+    height_e: float,
+    half_width_fwhm: float,
+    backend: Backend,
+    progress: Progress | None = None,
+) -> ScanFit:
+    """Estimate height, centre and shape at every position by moments and one step of scoring (`score_peak`).
+
+    Parameters
+    ----------
+    channels
+        Where the peak may be.
+    height_e
+        Typical height in electrons, for the weight of the read noise.
+
+    Returns
+    -------
+    ScanFit
+        Parameters in the order of the zero-loss model; the second is the centre as a *channel number times the dispersion*,
+        counted from channel 0. Neither background nor goodness of fit is estimated (NaN).
+    """
+    dispersion = image.energy.dispersion_mev
+    gain, dark = electrons(image)
+    half = max(round(half_width_fwhm * shape.fwhm_mev / dispersion), MIN_HALF_CHANNELS)
+    shift = image.noise.read_noise_e**2 / max(height_e, 1e-9)
+    tables = score_tables(shape.fwhm_mev / dispersion, shape.tail_loss, shape.tail_gain, half, shift)
+    precision = np.array([0.0, 0.0, LOG_TAIL_STD**-2, LOG_TAIL_STD**-2])
+
+    def score(_: int, counts: np.ndarray, bad: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        rows, columns, n = counts.shape
+        flat = np.ascontiguousarray(counts).reshape(-1, n)
+        mask = np.empty((0, 0), bool) if bad is None else np.ascontiguousarray(bad, dtype=bool).reshape(-1, n)
+        out, status = np.empty((rows * columns, 9)), np.empty(rows * columns, np.int64)
+        score_block(flat, mask, channels.start, channels.stop, gain, dark, *tables, shift, precision, out, status)
+        return out.reshape(rows, columns, 9), status.reshape(rows, columns)
+
+    parts = backend.map_rows(score, [image.counts, image.bad], progress=progress)
+    out = np.concatenate([part[0] for part in parts])
+    found = np.concatenate([part[1] for part in parts]) == FOUND
+    unit = np.array([1.0, dispersion, 1.0, 1.0, 1.0])
+    params, std = np.full((*found.shape, 7), np.nan), np.full((*found.shape, 7), np.nan)
+    params[..., :5], std[..., 1:5] = out[..., :5] * unit, out[..., 5:] * unit[1:]
+    std[..., 0] = np.sqrt(np.maximum(out[..., 0], 0.0) / (half * 0.5))  # of a plateau of half the window: an upper bound
+    unknown = np.full(found.shape, np.nan)
+    n_channels = np.full(found.shape, 2 * half + 1)
+    status = np.where(found, CONVERGED, NO_DATA)
+    return ScanFit(params, std, unknown, unknown, n_channels, np.ones(found.shape, dtype=int), status)
+
+
+def saturation_seen(image: SpectrumImage, backend: Backend) -> float | None:
+    """Return the count at which spectra are cut off, None if they are not: the scan's highest value, thrice in many spectra.
+
+    A peak of counted electrons hardly ever has its highest value in three channels, and not the same one elsewhere.
+    """
+
+    def tops(_: int, counts: np.ndarray) -> np.ndarray:
+        flat = np.asarray(counts).reshape(-1, counts.shape[2])
+        top = np.nanmax(np.where(np.isfinite(flat), flat, -np.inf), axis=1)
+        return np.stack([top, (flat == top[:, None]).sum(axis=1)])
+
+    top, number = np.concatenate(backend.map_rows(tops, [image.counts]), axis=1)
+    highest = float(top.max())
+    cut = (top == highest) & (number >= FLAT_CHANNELS)
+    enough = max(FLAT_POSITIONS, 0.002 * top.size)
+    return highest if highest > 100.0 and np.count_nonzero(cut) >= min(enough, top.size) else None
+
+
+FLAT_CHANNELS, FLAT_POSITIONS = 3, 3
+
+
+def without_saturated(image: SpectrumImage, level: float, backend: Backend) -> SpectrumImage:
+    """Return the image with channels at and above a level masked, and one more on either side of each run of them.
+
+    The next channel is one that just missed the level: leaving it in would keep it only where noise held it low.
+    """
+
+    def mask(counts: np.ndarray, bad: np.ndarray | None) -> np.ndarray:
+        cut = np.asarray(counts) >= level
+        grown = cut.copy()
+        grown[..., 1:] |= cut[..., :-1]
+        grown[..., :-1] |= cut[..., 1:]
+        return grown if bad is None else grown | np.asarray(bad, dtype=bool)
+
+    return image.with_(bad=backend.map_cube(mask, [image.counts, image.bad], dtype=bool))
 
 
 def counts_in_peak(

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.background_shapes import background_value, start_background
+from phonon_eels.kernels.background_shapes import N_PARAMETERS, background_value, start_background
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.linear import cholesky, solve_factored
 
-SMALL_ROWS = 16
+SMALL_ROWS = 22
 """Rows of the small scratch array of `fit_background_one`."""
 
 CONVERGED, AT_BOUND, NOT_CONVERGED, TOO_FEW_CHANNELS, NO_COUNTS = 0, 1, 2, 3, 4
@@ -36,6 +36,7 @@ def _normal_equations(
     y: np.ndarray,
     weight: np.ndarray,
     reference: float,
+    table: np.ndarray,
     overshoot: float,
     p: np.ndarray,
     n_parameters: int,
@@ -52,7 +53,7 @@ def _normal_equations(
     for i in range(energies.shape[0]):
         if weight[i] <= 0.0:
             continue
-        r = y[i] - background_value(shape, p, energies[i], reference, gradient)
+        r = y[i] - background_value(shape, p, energies[i], reference, table, gradient)
         w = weight[i] * (overshoot * overshoot if r < 0.0 else 1.0)
         cost += w * r * r
         for a in range(n_parameters):
@@ -115,6 +116,7 @@ def _levenberg_marquardt(
     y: np.ndarray,
     weight: np.ndarray,
     reference: float,
+    table: np.ndarray,
     overshoot: float,
     p: np.ndarray,
     n_parameters: int,
@@ -123,14 +125,14 @@ def _levenberg_marquardt(
     small: np.ndarray,
 ) -> int:
     """Minimise inside the bounds; return 0 if converged, 2 if not. `small` is scratch of `SMALL_ROWS` rows."""
-    normal, factor = small[0:4], small[4:8]
-    rhs, step, trial, gradient = small[8], small[9], small[10], small[11]
+    normal, factor = small[0:5], small[5:10]
+    rhs, step, trial, gradient = small[15], small[16], small[17], small[18]
     damping = 1e-3
-    cost = _normal_equations(shape, energies, y, weight, reference, overshoot, p, n_parameters, gradient, normal, rhs)
+    cost = _normal_equations(shape, energies, y, weight, reference, table, overshoot, p, n_parameters, gradient, normal, rhs)
     for _ in range(MAX_ITERATIONS):
         accepted = False
         while damping < 1e14:
-            if _bounded_step(normal, rhs, damping, p, n_parameters, lower, upper, factor, step, small[12]) == 0:
+            if _bounded_step(normal, rhs, damping, p, n_parameters, lower, upper, factor, step, small[19]) == 0:
                 promised = 0.0
                 for a in range(n_parameters):
                     trial[a] = min(max(p[a] + step[a], lower[a]), upper[a])
@@ -140,7 +142,7 @@ def _levenberg_marquardt(
                 new_cost = 0.0
                 for i in range(energies.shape[0]):
                     if weight[i] > 0.0:
-                        r = y[i] - background_value(shape, trial, energies[i], reference, gradient)
+                        r = y[i] - background_value(shape, trial, energies[i], reference, table, gradient)
                         new_cost += weight[i] * r * r * (overshoot * overshoot if r < 0.0 else 1.0)
                 if new_cost < cost:
                     accepted = True
@@ -152,7 +154,7 @@ def _levenberg_marquardt(
         for a in range(n_parameters):
             p[a] = trial[a]
         cost = _normal_equations(
-            shape, energies, y, weight, reference, overshoot, p, n_parameters, gradient, normal, rhs
+            shape, energies, y, weight, reference, table, overshoot, p, n_parameters, gradient, normal, rhs
         )
         damping = max(damping * 0.2, 1e-9)
         if gained <= RELATIVE_TOLERANCE * cost:
@@ -168,6 +170,7 @@ def _covariance(
     variance: np.ndarray,
     weight: np.ndarray,
     reference: float,
+    table: np.ndarray,
     overshoot: float,
     p: np.ndarray,
     n_parameters: int,
@@ -177,9 +180,9 @@ def _covariance(
     covariance: np.ndarray,
 ) -> int:
     """Write H^-1 G H^-1 with G = J^T W V W J: right for any weights, and (J^T V^-1 J)^-1 for weights 1/V."""
-    normal, factor, middle = small[0:4], small[4:8], small[8:12]
-    gradient, column = small[12], small[13]
-    _normal_equations(shape, energies, y, weight, reference, overshoot, p, n_parameters, gradient, normal, column)
+    normal, factor, middle = small[0:5], small[5:10], small[10:15]
+    gradient, column = small[18], small[19]
+    _normal_equations(shape, energies, y, weight, reference, table, overshoot, p, n_parameters, gradient, normal, column)
     for a in range(n_parameters):
         for b in range(n_parameters):
             middle[a, b] = 0.0
@@ -187,7 +190,7 @@ def _covariance(
     for i in range(energies.shape[0]):
         if weight[i] <= 0.0:
             continue
-        r = y[i] - background_value(shape, p, energies[i], reference, gradient)
+        r = y[i] - background_value(shape, p, energies[i], reference, table, gradient)
         w = weight[i] * (overshoot * overshoot if r < 0.0 else 1.0)
         for a in range(n_parameters):
             for b in range(n_parameters):
@@ -226,6 +229,7 @@ def _model_weights(
     y: np.ndarray,
     variance: np.ndarray,
     reference: float,
+    table: np.ndarray,
     p: np.ndarray,
     gradient: np.ndarray,
     weight: np.ndarray,
@@ -261,7 +265,7 @@ def _model_weights(
     smallest = 1e-3 * total_v / used
     for i in range(n):
         if weight[i] > 0.0:
-            mean = background_value(shape, p, energies[i], reference, gradient)
+            mean = background_value(shape, p, energies[i], reference, table, gradient)
             weight[i] = 1.0 / max(slope * mean + floor, smallest)
     return 0
 
@@ -276,13 +280,14 @@ def _from_units_of_peak(
             parameters[a] = math.nan
             for b in range(n_parameters):
                 covariance[a, b] = math.nan
-    elif shape <= 1:
+    elif shape <= 1 or 5 <= shape <= 7:
         parameters[0] += math.log(peak)
     else:
-        parameters[0] *= peak
-        for a in range(n_parameters):
-            covariance[0, a] *= peak
-            covariance[a, 0] *= peak
+        for k in range(0, 4 if shape == 4 else 2, 2):
+            parameters[k] *= peak
+            for a in range(n_parameters):
+                covariance[k, a] *= peak
+                covariance[a, k] *= peak
     return 0
 
 
@@ -295,6 +300,7 @@ def fit_background_one(
     usable: np.ndarray,
     peak: float,
     reference_mev: float,
+    table: np.ndarray,
     parameters: np.ndarray,
     covariance: np.ndarray,
     work: np.ndarray,
@@ -309,7 +315,7 @@ def fit_background_one(
     Parameters
     ----------
     shape
-        ``PEARSON7``, ``LOG_QUADRATIC``, ``POWER_LAW`` or ``EXPONENTIAL``; the middle two need energies > 0.
+        One of `background_shapes`; ``LOG_QUADRATIC`` and ``POWER_LAW`` need energies > 0.
     energies_mev, counts, variance
         Channels of all windows, (channels,), by increasing energy. Those without finite counts or positive variance are
         left out.
@@ -319,18 +325,20 @@ def fit_background_one(
         Largest value of the whole spectrum: scale and, for the Pearson VII, start of the height.
     reference_mev
         Energy the amplitudes count from.
+    table
+        Measured peak of ``REFERENCE``, else `NO_REFERENCE`.
     parameters, covariance
-        Result, (4,) and (4, 4), in the units of `counts` and meV; NaN where there is none. A parameter on its bound has
+        Result, (5,) and (5, 5), in the units of `counts` and meV; NaN where there is none. A parameter on its bound has
         variance 0.
     work, small
-        Scratch, (3, channels) and (`SMALL_ROWS`, 4).
+        Scratch, (3, channels) and (`SMALL_ROWS`, 5).
 
     Returns
     -------
     int
         ``CONVERGED``, ``AT_BOUND`` (usable), ``NOT_CONVERGED``, ``TOO_FEW_CHANNELS`` or ``NO_COUNTS``.
     """
-    n_parameters = 4 if shape == 0 else (3 if shape == 1 else 2)
+    n_parameters = N_PARAMETERS[shape]
     for a in range(parameters.shape[0]):
         parameters[a] = math.nan
         for b in range(parameters.shape[0]):
@@ -354,21 +362,21 @@ def fit_background_one(
         return TOO_FEW_CHANNELS
     if not total > 0.0:
         return NO_COUNTS
-    lower, upper = small[14], small[15]
+    lower, upper = small[20], small[21]
     overshoot = OVERSHOOT_FACTOR if shape == 0 else 1.0
-    start_background(shape, energies_mev, y, weight, 1.0, reference_mev, parameters, lower, upper)
+    start_background(shape, energies_mev, y, weight, 1.0, reference_mev, table, parameters, lower, upper)
     status = _levenberg_marquardt(
-        shape, energies_mev, y, weight, reference_mev, overshoot, parameters, n_parameters, lower, upper, small
+        shape, energies_mev, y, weight, reference_mev, table, overshoot, parameters, n_parameters, lower, upper, small
     )
     for _ in range(1 if shape == 0 else 2):
         if shape == 0:
             for i in range(n):
-                if y[i] < background_value(shape, parameters, energies_mev[i], reference_mev, small[11]):
+                if y[i] < background_value(shape, parameters, energies_mev[i], reference_mev, table, small[18]):
                     weight[i] *= SECOND_PASS_WEIGHT
         else:
-            _model_weights(shape, energies_mev, y, v, reference_mev, parameters, small[11], weight)
+            _model_weights(shape, energies_mev, y, v, reference_mev, table, parameters, small[18], weight)
         status = _levenberg_marquardt(
-            shape, energies_mev, y, weight, reference_mev, overshoot, parameters, n_parameters, lower, upper, small
+            shape, energies_mev, y, weight, reference_mev, table, overshoot, parameters, n_parameters, lower, upper, small
         )
     bound = _covariance(
         shape,
@@ -377,6 +385,7 @@ def fit_background_one(
         v,
         weight,
         reference_mev,
+        table,
         overshoot,
         parameters,
         n_parameters,

@@ -1,4 +1,4 @@
-"""Remove the instrument response from one spectrum: Richardson-Lucy and Fourier ratio.
+"""Remove the instrument response from one spectrum by Richardson and Lucy's iteration.
 
 The response is given on the channels of the spectrum, of any length, with one of its channels (the anchor) at zero
 energy loss; `centred_response` brings a response with its centre between channels there. Sums are in channels, so
@@ -11,13 +11,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
 
+from phonon_eels.kernels.convolve import LANES, convolve_folded, convolve_one, correlate_one, fold_one, folded_rows, unfold_one
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.resample import resample_one
 
 DONE, NOT_FINITE, EMPTY = 0, 1, 2
 
+SMALLEST_RESPONSE = 1e-6
+"""The response ends where it stays below this share of its maximum."""
 EMPTY_CHANNEL_START = 1e-2
 """Start of a channel without counts, in units of the mean channel: the iteration multiplies, so 0 would stay 0."""
 
@@ -35,14 +37,20 @@ class Response:
     inverse_cover
         One over the share of the response that falls from within the axis into each channel, (channels,): a channel at
         the edge is compared with what the known part of the axis says, as if the spectrum went on alike outside.
-    transpose_cover
-        Share of each channel's counts that the model returns to the axis, (channels,); 1 away from the edges.
+    inverse_transpose
+        One over the share of each channel's counts that the model returns to the axis, (channels,); 1 away from the edges.
+    taps
+        Response and flipped response, filled with zeros to a multiple of four channels, (2, taps).
+    anchors
+        Channel of each that lies at zero energy loss, (2,).
     """
 
     values: np.ndarray
     anchor: int
     inverse_cover: np.ndarray
-    transpose_cover: np.ndarray
+    inverse_transpose: np.ndarray
+    taps: np.ndarray
+    anchors: np.ndarray
 
 
 def centred_response(values: np.ndarray, centre_channel: float) -> tuple[np.ndarray, int]:
@@ -66,7 +74,7 @@ def centred_response(values: np.ndarray, centre_channel: float) -> tuple[np.ndar
 
 
 def make_response(values: np.ndarray, centre_channel: float, n_channels: int) -> Response:
-    """Prepare a response for spectra of `n_channels`.
+    """Prepare a response for spectra of `n_channels`, its far ends below a millionth of its maximum cut off.
 
     Parameters
     ----------
@@ -78,105 +86,32 @@ def make_response(values: np.ndarray, centre_channel: float, n_channels: int) ->
     centred, anchor = centred_response(values, centre_channel)
     if not centred[anchor] > 0.0:
         raise ValueError("the response is zero at its centre")
+    kept = np.flatnonzero(centred >= SMALLEST_RESPONSE * centred.max())
+    low, high = min(int(kept[0]), anchor), max(int(kept[-1]), anchor)
+    centred, anchor = centred[low : high + 1], anchor - low
     unit = centred / centred.sum()
     cover, transpose = np.empty(n_channels), np.empty(n_channels)
     convolve_one(np.ones(n_channels), unit, anchor, cover)
     correlate_one(1.0 / cover, unit, anchor, transpose)
-    return Response(unit, anchor, 1.0 / cover, transpose)
+    taps = np.zeros((2, 4 * -(-unit.size // 4)))
+    taps[0, : unit.size], taps[1, : unit.size] = unit, unit[::-1]
+    anchors = np.array([anchor, unit.size - 1 - anchor])
+    return Response(unit, anchor, 1.0 / cover, 1.0 / transpose, taps, anchors)
+
+
+SCRATCH_ARRAYS = 10
+
+
+def richardson_lucy_scratch(n_channels: int, n_taps: int) -> int:
+    """Return the length of the scratch array of `richardson_lucy_one`."""
+    rows = folded_rows(n_channels)
+    return LANES * (SCRATCH_ARRAYS * rows + rows + n_taps - 1)
 
 
 @kernel
-def convolve_one(values: np.ndarray, response: np.ndarray, anchor: int, out: np.ndarray) -> int:
-    """Write the convolution with the response, nothing outside the axis, into `out`; return 0.
-
-    Four channels of the response at a time: every load and store of `out` then serves four products.
-    """
-    n = values.shape[0]
-    n_response = response.shape[0]
-    for i in range(n):
-        out[i] = 0.0
-    n_fours = n_response // 4
-    for four in range(n_fours):
-        k = 4 * four
-        shift = k - anchor
-        first, last = max(0, shift + 3), min(n, n + shift)
-        if first < last:
-            w0, w1, w2, w3 = response[k], response[k + 1], response[k + 2], response[k + 3]
-            # Views that all start at 0: an index that might be negative keeps the compiler from vectorising.
-            v0, v1 = values[first - shift : last - shift], values[first - shift - 1 : last - shift - 1]
-            v2, v3 = values[first - shift - 2 : last - shift - 2], values[first - shift - 3 : last - shift - 3]
-            part = out[first:last]
-            for i in range(part.shape[0]):
-                part[i] += w0 * v0[i] + w1 * v1[i] + w2 * v2[i] + w3 * v3[i]
-        else:
-            first = last = max(0, min(n, last))
-        for m in range(4):  # the few channels that not all four reach
-            for i in range(max(0, shift + m), min(first, n + shift + m)):
-                out[i] += response[k + m] * values[i - shift - m]
-            for i in range(max(last, shift + m, 0), min(n, n + shift + m)):
-                out[i] += response[k + m] * values[i - shift - m]
-    for k in range(4 * n_fours, n_response):
-        shift = k - anchor
-        for i in range(max(0, shift), min(n, n + shift)):
-            out[i] += response[k] * values[i - shift]
-    return 0
-
-
-@kernel
-def correlate_one(values: np.ndarray, response: np.ndarray, anchor: int, out: np.ndarray) -> int:
-    """Write the transpose of `convolve_one` (the response flipped) applied to `values` into `out`; return 0."""
-    return convolve_one(values, response[::-1], response.shape[0] - 1 - anchor, out)
-
-
-@kernel
-def richardson_lucy_one(
-    counts: np.ndarray,
-    variance: np.ndarray,
-    response: np.ndarray,
-    anchor: int,
-    inverse_cover: np.ndarray,
-    transpose_cover: np.ndarray,
-    iterations: int,
-    by_discrepancy: bool,
-    estimate: np.ndarray,
-    work: np.ndarray,
-    report: np.ndarray,
-) -> int:
-    """Deconvolve a spectrum by Richardson and Lucy's iteration, started from the spectrum itself.
-
-    Negative values are data (a background was subtracted): the iteration runs on the spectrum plus a constant that
-    makes the lowest channel zero, and the constant is taken off afterwards. A constant passes the iteration unchanged,
-    so nothing is clipped, and the sum over channels of the model of the result equals that of the data after every
-    iteration, edges included.
-
-    Parameters
-    ----------
-    counts, variance
-        Spectrum and variance, (channels,). `variance` is only used to stop by discrepancy.
-    response, anchor, inverse_cover, transpose_cover
-        From `make_response`.
-    iterations
-        Number of iterations, or the largest number.
-    by_discrepancy
-        Stop as soon as chi-squared per channel between the spectrum and the model is at most 1.
-    estimate
-        Result, (channels,).
-    work
-        Scratch, (2, channels).
-    report
-        (3,): iterations done, constant that was added, chi-squared per channel at the end (NaN without variances).
-
-    Returns
-    -------
-    int
-        ``DONE``; ``NOT_FINITE`` (result is NaN); ``EMPTY`` (all channels equal: returned as they are).
-
-    References
-    ----------
-    Richardson 1972, doi:10.1364/JOSA.62.000055; Lucy 1974, doi:10.1086/111605.
-    """
+def _start(counts: np.ndarray, estimate: np.ndarray, report: np.ndarray) -> int:
+    """Write the start of the iteration into `estimate` and the constant that was added into ``report[1]``."""
     n = counts.shape[0]
-    model, ratio = work[0], work[1]
     report[0], report[1], report[2] = 0.0, 0.0, math.nan
     lowest = 0.0
     total = 0.0
@@ -196,83 +131,150 @@ def richardson_lucy_one(
         return EMPTY
     for i in range(n):
         estimate[i] = max(counts[i] + offset, EMPTY_CHANNEL_START * mean)
-    for iteration in range(iterations + 1):
-        convolve_one(estimate, response, anchor, model)
-        chi_squared = 0.0
-        used = 0.0
-        for i in range(n):
-            model[i] *= inverse_cover[i]
-            if variance[i] > 0.0:
-                chi_squared += (counts[i] + offset - model[i]) ** 2 / variance[i]
-                used += 1.0
-        report[0] = iteration
-        report[2] = chi_squared / used if used > 0.0 else math.nan
-        if iteration == iterations or (by_discrepancy and iteration > 0 and report[2] <= 1.0):
-            break
-        for i in range(n):
-            # A model of exactly 0 needs an estimate of 0 all around; such channels ask for no change.
-            ratio[i] = inverse_cover[i] * (counts[i] + offset) / model[i] if model[i] > 0.0 else inverse_cover[i]
-        correlate_one(ratio, response, anchor, model)
-        for i in range(n):
-            estimate[i] *= model[i] / transpose_cover[i]
-    for i in range(n):
-        estimate[i] -= offset
     return DONE
 
 
 @kernel
-def apply_matrix_one(matrix: np.ndarray, values: np.ndarray, out: np.ndarray) -> int:
-    """Write ``values @ matrix`` into `out`, the sum always in the same order; return 0."""
-    for i in range(out.shape[0]):
-        out[i] = 0.0
-    for j in range(values.shape[0]):
-        weight = values[j]
-        for i in range(out.shape[0]):
-            out[i] += weight * matrix[j, i]
+def _misfit(check: np.ndarray, weight: np.ndarray, model: np.ndarray) -> float:
+    """Return chi-squared per used channel of a model against what is checked; NaN if nothing is."""
+    total = 0.0
+    used = 0.0
+    for i in range(model.shape[0]):
+        if weight[i] > 0.0:
+            total += weight[i] * (check[i] - model[i]) ** 2
+            used += 1.0
+    return total / used if used > 0.0 else math.nan
+
+
+@kernel
+def _extrapolate(x: np.ndarray, before: np.ndarray, strength: float, start: np.ndarray, out: np.ndarray) -> int:
+    """Write x + strength · (x - before), not below a tenth of x, into `start` and `out`; `before` becomes x."""
+    for i in range(x.shape[0]):
+        ahead = max(x[i] + strength * (x[i] - before[i]), 0.1 * x[i])
+        before[i] = x[i]
+        start[i] = ahead
+        out[i] = ahead
     return 0
 
 
-def fourier_ratio_matrix(
-    response: np.ndarray, anchor: int, n_channels: int, modifier_fwhm_channels: float
-) -> np.ndarray:
-    """Return the matrix M of the Fourier-ratio deconvolution: result = spectrum @ M, (channels, channels).
+@kernel
+def _next_strength(x: np.ndarray, start: np.ndarray, change: np.ndarray) -> float:
+    """Return how far the next start is extrapolated; `change` becomes what this iteration did, x - start."""
+    both, own = 0.0, 0.0
+    for i in range(x.shape[0]):
+        now = x[i] - start[i]
+        both += now * change[i]
+        own += change[i] * change[i]
+        change[i] = now
+    return min(max(both / own, 0.0), 1.0) if own > 0.0 else 0.0
 
-    The response is replaced by a Gaussian of `modifier_fwhm_channels` (both of unit sum, so the scale is 1 at any
-    dispersion). The spectrum is continued by its mirror image, so its ends do not meet across a jump.
+
+@kernel
+def richardson_lucy_one(
+    counts: np.ndarray,
+    check: np.ndarray,
+    check_variance: np.ndarray,
+    taps: np.ndarray,
+    anchors: np.ndarray,
+    inverse_cover: np.ndarray,
+    inverse_transpose: np.ndarray,
+    iterations: int,
+    stop_at_noise: bool,
+    accelerate: bool,
+    estimate: np.ndarray,
+    scratch: np.ndarray,
+    misfit: np.ndarray,
+    report: np.ndarray,
+) -> int:
+    """Deconvolve a spectrum by Richardson and Lucy's iteration, started from the spectrum itself.
+
+    Negative values are data (a background was subtracted): the iteration runs on the spectrum plus a constant that
+    makes the lowest channel zero, and the constant is taken off afterwards. A constant passes the iteration unchanged,
+    so nothing is clipped, and the sum over channels of the model of the result equals that of the data after every
+    iteration, edges included.
+
+    Parameters
+    ----------
+    counts
+        Spectrum, (channels,).
+    check, check_variance
+        Spectrum that the models are compared with and its variance, (channels,): `counts` itself, or one kept apart.
+        Channels without a positive variance do not count.
+    taps, anchors, inverse_cover, inverse_transpose
+        From `make_response`; `taps` and `anchors` hold the response (row 0) and the flipped one (row 1).
+    iterations
+        Number of iterations, or the largest number.
+    stop_at_noise
+        Stop as soon as chi-squared per channel against `check` is at most 1.
+    accelerate
+        Start each iteration from an extrapolation of the last two (Biggs and Andrews): the same sequence in fewer steps.
+        Every iteration is still one of Richardson and Lucy's, so counts are conserved.
+    estimate
+        Result, (channels,).
+    scratch
+        (`richardson_lucy_scratch`,).
+    misfit
+        (iterations + 1,): chi-squared per channel against `check` before each iteration and after the last one done.
+    report
+        (3,): iterations done, constant that was added, last misfit (NaN without variances).
+
+    Returns
+    -------
+    int
+        ``DONE``; ``NOT_FINITE`` (result is NaN); ``EMPTY`` (all channels equal: returned as they are).
 
     References
     ----------
-    Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed., section 4.1,
-    doi:10.1007/978-1-4419-9583-4.
+    Richardson 1972, doi:10.1364/JOSA.62.000055; Lucy 1974, doi:10.1086/111605; Biggs and Andrews 1997,
+    doi:10.1364/AO.36.001766.
     """
-    length = 2 * n_channels
-    wrapped = np.zeros(length)
-    np.add.at(wrapped, (np.arange(response.size) - anchor) % length, response / response.sum())
-    frequency = fft.rfftfreq(length)
-    modifier = np.exp(-((math.pi * modifier_fwhm_channels * frequency) ** 2) / (4.0 * math.log(2.0)))
-    transfer = fft.rfft(wrapped)
-    # Where the response passes nothing, nothing can be restored; there the modifier is (nearly) zero as well.
-    passes = np.abs(transfer) > 1e-12
-    quotient = np.where(passes, modifier / np.where(passes, transfer, 1.0), 0.0)
-    unit = np.eye(n_channels)
-    mirrored = np.concatenate([unit, unit[:, ::-1]], axis=1)
-    return np.ascontiguousarray(fft.irfft(fft.rfft(mirrored, axis=1) * quotient, length, axis=1)[:, :n_channels])
-
-
-def richardson_lucy_noise_gain(response: np.ndarray, anchor: int, iterations: int) -> np.ndarray:
-    """Return how many times the variance of a channel grows in 0 … `iterations` iterations, (iterations + 1,).
-
-    First order about a flat spectrum, where one iteration is a linear filter, T' = T + H* (1 - H T), T = 1 at first;
-    the growth is the mean of |T|². On a peak the true growth is larger, on its flanks smaller, and the noise of
-    neighbouring channels is correlated: good for drawing error bars, not for likelihoods.
-    """
-    length = fft.next_fast_len(4 * response.size)
-    wrapped = np.zeros(length)
-    np.add.at(wrapped, (np.arange(response.size) - anchor) % length, response / response.sum())
-    transfer = fft.fft(wrapped)
-    filtered = np.ones(length, dtype=complex)
-    gain = [1.0]
-    for _ in range(iterations):
-        filtered = filtered + np.conj(transfer) * (1.0 - transfer * filtered)
-        gain.append(float(np.mean(np.abs(filtered) ** 2)))
-    return np.array(gain)
+    status = _start(counts, estimate, report)
+    if status != DONE:
+        return status
+    rows = 4 * -(-counts.shape[0] // 64)
+    size = 16 * rows
+    data, cover, transpose = scratch[0:size], scratch[size : 2 * size], scratch[2 * size : 3 * size]
+    checked, weight, model = scratch[3 * size : 4 * size], scratch[4 * size : 5 * size], scratch[5 * size : 6 * size]
+    x, before = scratch[6 * size : 7 * size], scratch[7 * size : 8 * size]
+    start, change = scratch[8 * size : 9 * size], scratch[9 * size : 10 * size]
+    padded = scratch[10 * size :]
+    n_taps = taps.shape[1]
+    first, first_flipped = n_taps - 1 - anchors[0], n_taps - 1 - anchors[1]
+    centre = padded[16 * first : 16 * first + size]
+    centre_flipped = padded[16 * first_flipped : 16 * first_flipped + size]
+    offset = report[1]
+    fold_one(counts, rows, -offset, data)
+    fold_one(check, rows, 0.0, checked)
+    fold_one(check_variance, rows, 0.0, weight)
+    fold_one(inverse_cover, rows, 0.0, cover)
+    fold_one(inverse_transpose, rows, 0.0, transpose)
+    fold_one(estimate, rows, 0.0, x)
+    for i in range(size):
+        data[i] += offset
+        checked[i] += offset
+        weight[i] = 1.0 / weight[i] if weight[i] > 0.0 and math.isfinite(checked[i]) else 0.0
+        before[i] = x[i]
+        change[i] = 0.0
+    strength = 0.0
+    for iteration in range(iterations + 1):
+        final = iteration == iterations
+        _extrapolate(x, before, 0.0 if final else strength, start, centre)
+        convolve_folded(padded, first, rows, taps[0], anchors[0], model)
+        for i in range(size):
+            model[i] *= cover[i]
+        misfit[iteration] = _misfit(checked, weight, model)
+        report[0], report[2] = iteration, misfit[iteration]
+        if final or (stop_at_noise and iteration > 0 and misfit[iteration] <= 1.0):
+            break
+        for i in range(size):
+            # A model of exactly 0 needs an estimate of 0 all around; such channels ask for no change.
+            centre_flipped[i] = cover[i] * data[i] / model[i] if model[i] > 0.0 else cover[i]
+        convolve_folded(padded, first_flipped, rows, taps[1], anchors[1], model)
+        for i in range(size):
+            x[i] = start[i] * model[i] * transpose[i]
+        if accelerate:
+            strength = _next_strength(x, start, change)
+    unfold_one(start, rows, estimate)
+    for i in range(estimate.shape[0]):
+        estimate[i] -= offset
+    return DONE

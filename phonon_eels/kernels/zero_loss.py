@@ -1,4 +1,4 @@
-"""Find the zero-loss peak of one spectrum: the fast start of the maximum-likelihood fit."""
+"""Find the zero-loss peak of one spectrum: by its height, and by moments and tabulated scores of its shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.device import kernel, reducing_kernel
+from phonon_eels.kernels.linear import cholesky, solve_factored
+from phonon_eels.kernels.lineshapes import split_pearson7
 
 
 @kernel
@@ -78,3 +80,311 @@ def _median3(counts: np.ndarray, i: int, low: int, high: int) -> float:
         return b
     a, c = float(counts[i - 1]), float(counts[i + 1])
     return max(min(a, b), min(max(a, b), c))
+
+
+FOUND, NOTHING, AT_EDGE = 0, 1, 2
+N_SHAPE = 4
+"""Parameters of the peak besides its height: centre (channels), logarithms of FWHM, loss and gain exponent."""
+MAX_PASSES = 12
+BLOCK = 8
+
+
+@reducing_kernel
+def _moments(y: np.ndarray, dark_level: float, out: np.ndarray) -> int:
+    """Write sum and first moment about the first channel."""
+    total, first = 0.0, 0.0
+    for i in range(y.shape[0]):
+        value = y[i] - dark_level
+        total += value
+        first += i * value
+    out[0], out[1] = total, first
+    return 0
+
+
+@reducing_kernel
+def _projections(y: np.ndarray, scores: np.ndarray, out: np.ndarray) -> int:
+    """Write the sums of y times the height's weight and times each score."""
+    total, a, b, c, d = 0.0, 0.0, 0.0, 0.0, 0.0
+    s0, s1, s2, s3, weight = scores[0], scores[1], scores[2], scores[3], scores[4]
+    for i in range(y.shape[0]):
+        value = float(y[i])
+        total += value * weight[i]
+        a += value * s0[i]
+        b += value * s1[i]
+        c += value * s2[i]
+        d += value * s3[i]
+    out[0], out[1], out[2], out[3], out[4] = total, a, b, c, d
+    return 0
+
+
+@reducing_kernel
+def _block_sum(y: np.ndarray) -> float:
+    total = 0.0
+    for i in range(8):
+        total += y[i]
+    return total
+
+
+@kernel
+def _brightest_block(counts: np.ndarray, bad: np.ndarray, low: int, high: int) -> int:
+    """Return the middle of the brightest eight channels; a spike of one channel is none. -1 if nothing is finite."""
+    best, place = -math.inf, -1
+    if bad.shape[0] == 0:
+        for start in range(low, high - BLOCK + 1, BLOCK):
+            total = _block_sum(counts[start : start + BLOCK])
+            if total > best:
+                best = total
+                place = start
+        # The last block reaches back: all channels are seen.
+        total = _block_sum(counts[high - BLOCK : high]) if high - BLOCK >= low else math.nan
+        if total > best:
+            best = total
+            place = high - BLOCK
+        if place >= 0 and _clean_mean(counts, bad, place, low, high) * BLOCK > 0.5 * best:
+            return place + BLOCK // 2
+    best, place = -math.inf, -1
+    for start in range(low, high, BLOCK):
+        mean = _clean_mean(counts, bad, start, low, high)
+        if mean > best:
+            best = mean
+            place = min(start + BLOCK // 2, high - 1)
+    return place
+
+
+@kernel
+def _clean_mean(counts: np.ndarray, bad: np.ndarray, start: int, low: int, high: int) -> float:
+    """Return the mean of eight channels after a median of three; NaN if none can be used."""
+    total, used = 0.0, 0.0
+    for i in range(start, min(start + BLOCK, high)):
+        value = _median3(counts, i, low, high)
+        if math.isfinite(value) and not (bad.shape[0] > 0 and bad[i]):
+            total += value
+            used += 1.0
+    return total / used
+
+
+@kernel
+def _centroid(
+    counts: np.ndarray, bad: np.ndarray, place: int, low: int, high: int, half: int, dark_level: float, sums: np.ndarray
+) -> float:
+    """Move a window of 2 · half + 1 channels to its own centre of mass until it stands still; return that, or -1."""
+    centre = float(place)
+    for _ in range(MAX_PASSES):
+        middle = int(math.floor(centre + 0.5))
+        first, last = max(middle - half, low), min(middle + half + 1, high)
+        if last - first < 3:
+            return -1.0
+        _moments(counts[first:last], dark_level, sums)
+        if sums[0] != sums[0] or bad.shape[0] > 0:
+            sums[0], sums[1] = 0.0, 0.0
+            for i in range(first, last):
+                if counts[i] == counts[i] and not (bad.shape[0] > 0 and bad[i]):
+                    sums[0] += counts[i] - dark_level
+                    sums[1] += (i - first) * (counts[i] - dark_level)
+        if not sums[0] > 0.0:
+            return -1.0
+        found = min(max(first + sums[1] / sums[0], float(first)), float(last - 1))
+        still = abs(found - middle) <= 1.0
+        centre = found
+        if still:
+            break
+    return centre
+
+
+@kernel
+def _score_step(
+    counts: np.ndarray,
+    bad: np.ndarray,
+    first: int,
+    gain: float,
+    dark_level: float,
+    model: np.ndarray,
+    scores: np.ndarray,
+    constants: np.ndarray,
+    shift: float,
+    precision: np.ndarray,
+    whole: bool,
+    sums: np.ndarray,
+    matrix: np.ndarray,
+    step: np.ndarray,
+) -> float:
+    """One step of Fisher scoring with the height profiled out; returns the height, `matrix` its factored information.
+
+    `constants` holds, for whole windows, the sums that do not depend on the data (see `score_tables`).
+    """
+    n = model.shape[0]
+    for a in range(5):
+        sums[a] = 0.0
+    if whole:
+        _projections(counts[first : first + n], scores, sums)
+        for a in range(25):
+            sums[5 + a] = constants[a]
+    if not whole or sums[0] != sums[0]:
+        for a in range(30):
+            sums[a] = 0.0
+        for i in range(n):
+            channel = first + i
+            if channel < 0 or channel >= counts.shape[0] or (bad.shape[0] > 0 and bad[channel]):
+                continue
+            value = float(counts[channel])
+            if value != value:
+                continue
+            sums[0] += value * scores[4, i]
+            sums[5] += model[i] * scores[4, i]
+            sums[24] += scores[4, i]
+            sums[29] += 1.0
+            for a in range(N_SHAPE):
+                sums[1 + a] += value * scores[a, i]
+                sums[6 + a] += scores[a, i]
+                sums[10 + a] += model[i] * scores[a, i]
+                for b in range(a + 1):
+                    sums[14 + a * (a + 1) // 2 + b] += (model[i] + shift) * scores[a, i] * scores[b, i]
+    if not sums[5] > 0.0 or sums[29] <= N_SHAPE:
+        return -1.0
+    height = (sums[0] - dark_level * sums[24]) / gain / sums[5]
+    if not height > 0.0:
+        return -1.0
+    for a in range(N_SHAPE):
+        projected = (sums[1 + a] - dark_level * sums[6 + a]) / gain
+        step[a] = projected - height * sums[10 + a]
+        for b in range(a + 1):
+            entry = sums[14 + a * (a + 1) // 2 + b] - sums[10 + a] * sums[10 + b] / sums[5]
+            matrix[a, b] = height * entry
+            matrix[b, a] = height * entry
+        matrix[a, a] += precision[a]
+    if cholesky(matrix, N_SHAPE) != 0:
+        return -1.0
+    solve_factored(matrix, N_SHAPE, step)
+    return height
+
+
+@kernel
+def score_peak(
+    counts: np.ndarray,
+    bad: np.ndarray,
+    low: int,
+    high: int,
+    gain: float,
+    dark_level: float,
+    models: np.ndarray,
+    scores: np.ndarray,
+    constants: np.ndarray,
+    shift: float,
+    precision: np.ndarray,
+    small: np.ndarray,
+    out: np.ndarray,
+) -> int:
+    """Estimate height, centre and shape of the zero-loss peak from moments and from tabulated scores of its shape.
+
+    The brightest eight channels, then the centre of mass of a window that follows it, then Fisher scoring: the derivatives of
+    the logarithm of the known shape are tabulated at sub-channel offsets, so a step is five sums over the window. It is repeated
+    at the nearest tabulated offset until the centre stands there. One step from a point closer than the noise is as
+    efficient as maximum likelihood; shapes far from the tabulated one are answered to first order only.
+
+    Parameters
+    ----------
+    counts, bad
+        Detector counts of any type and bad channels (or an empty array), (channels,).
+    low, high
+        Channels to search.
+    models, scores, constants, shift
+        From `score_tables`; `shift` as it was given there.
+    precision
+        Prior precisions of the shape parameters about the tabulated shape, (4,); 0 for none.
+    small
+        Scratch, (9, 32).
+    out
+        (9,): height in electrons, then centre (channels) and logarithmic changes of FWHM and of both exponents; their standard
+        deviations in the last four places.
+
+    Returns
+    -------
+    int
+        ``FOUND``; ``NOTHING``; ``AT_EDGE`` (the centre lies outside the range).
+    """
+    n_phases, n = models.shape
+    half = n // 2
+    for a in range(9):
+        out[a] = math.nan
+    place = _brightest_block(counts, bad, low, high)
+    if place < 0:
+        return NOTHING
+    centre = _centroid(counts, bad, place, low, high, half, dark_level, small[0])
+    if centre < 0.0:
+        return NOTHING
+    sums, step, matrix = small[1], small[2], small[3:7]
+    for _ in range(MAX_PASSES):
+        nearest = int(math.floor(centre + 0.5))
+        phase = min(int((centre - nearest + 0.5) * n_phases), n_phases - 1)
+        at = nearest - 0.5 + (phase + 0.5) / n_phases
+        whole = bad.shape[0] == 0 and nearest - half >= 0 and nearest + half < counts.shape[0]
+        height = _score_step(
+            counts, bad, nearest - half, gain, dark_level, models[phase], scores[phase], constants[phase], shift,
+            precision, whole, sums, matrix, step,
+        )  # fmt: skip
+        if height <= 0.0:
+            return NOTHING
+        move = min(max(step[0], -0.5 * half), 0.5 * half)
+        centre = at + move
+        if not low <= centre <= high - 1:
+            return AT_EDGE
+        if abs(move) <= 1.0 / n_phases:
+            break
+    out[0], out[1] = height, centre
+    for a in range(1, N_SHAPE):
+        out[1 + a] = min(max(step[a], -1.0), 1.0)
+    column = small[7]
+    for a in range(N_SHAPE):
+        for b in range(N_SHAPE):
+            column[b] = 1.0 if a == b else 0.0
+        solve_factored(matrix, N_SHAPE, column)
+        out[5 + a] = math.sqrt(column[a])
+    return FOUND
+
+
+def score_tables(
+    fwhm_channels: float, tail_loss: float, tail_gain: float, half: int, shift: float = 0.0, n_phases: int = 16
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tabulate a zero-loss peak μ of unit height and the scores of its shape at sub-channel offsets.
+
+    Parameters
+    ----------
+    half
+        Half the window, channels.
+    shift
+        Variance of the read noise over the typical height, both in electrons: weights are 1 / (μ + shift).
+
+    Returns
+    -------
+    models
+        (phases, 2 · half + 1). Offset of phase p: (p + 1/2) / phases - 1/2.
+    scores
+        Derivatives of μ to centre, ln FWHM, ln m₊, ln m₋ over μ + shift, and μ itself over it, (phases, 5, 2 · half + 1).
+    constants
+        Sums over the window, (phases, 25): of μ times its weight (1), of the scores (4), of μ times scores (4), of μ + shift
+        times products of scores (10, lower triangle), of the weights (1); the last is the number of channels.
+    """
+    offsets = (np.arange(n_phases) + 0.5) / n_phases - 0.5
+    channels = np.arange(-half, half + 1)
+    within = (np.arange(8) + 0.5) / 8 - 0.5
+    x = (channels - offsets[:, None])[..., None] + within
+
+    def peak(place: float, *logs: float) -> np.ndarray:
+        width, loss, gain = np.exp(logs) * (fwhm_channels, tail_loss, tail_gain)
+        return np.asarray(split_pearson7(x - place, width, loss, gain).mean(axis=-1))
+
+    models = peak(0.0, 0.0, 0.0, 0.0)
+    steps = np.diag([1e-3 * fwhm_channels, 1e-3, 1e-3, 1e-3])
+    slopes = [(peak(*step) - peak(*-step)) / (2.0 * step.sum()) for step in steps]
+    variance = models + shift
+    scores = np.stack([*slopes, models], axis=1) / variance[:, None, :]
+    shape = scores[:, :N_SHAPE]
+    constants = np.zeros((n_phases, 25))
+    constants[:, 0] = (models * scores[:, N_SHAPE]).sum(axis=1)
+    constants[:, 1:5] = shape.sum(axis=2)
+    constants[:, 5:9] = np.einsum("pi,pai->pa", models, shape)
+    products = np.einsum("pi,pai,pbi->pab", variance, shape, shape)
+    constants[:, 9:19] = products[:, *np.tril_indices(N_SHAPE)]
+    constants[:, 19] = scores[:, N_SHAPE].sum(axis=1)
+    constants[:, 24] = channels.size
+    return models, np.ascontiguousarray(scores), constants

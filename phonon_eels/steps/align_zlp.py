@@ -9,13 +9,27 @@ import numpy as np
 
 from phonon_eels.config.settings import AlignZlp
 from phonon_eels.errors import DataError
-from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit
-from phonon_eels.forward.zero_loss import PeakSearch, counts_in_peak, estimate_shape, fit_zero_loss, search_peaks
+from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit, electrons
+from phonon_eels.forward.zero_loss import (
+    GAUSSIAN_TAIL,
+    PeakSearch,
+    counts_in_peak,
+    estimate_shape,
+    fit_zero_loss,
+    saturation_seen,
+    score_zero_loss,
+    search_peaks,
+    without_saturated,
+)
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
-from phonon_eels.spectrum_image import EnergyAxis, SpectrumImage, StepResult
+from phonon_eels.spectrum_image import EnergyAxis, ScanAxis, SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.spec import StepContext, StepSpec
+
+
+FAST_SHAPE_ROWS = 8
+"""Rows, spread over the scan, that the fast estimator takes the shape of the peak from."""
 
 
 def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) -> StepResult:
@@ -43,21 +57,26 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
     window = slice(0, axis.n_channels)
     if settings.search_window_mev is not None:
         window = axis.window(*settings.search_window_mev, name="align_zlp.search_window_mev")
-    search = search_peaks(image, window, context.backend)
-    shape = estimate_shape(image, search, context.backend)
-    gaussian = settings.line_shape == "gaussian"
-    model, alignment, fit = fit_zero_loss(
-        image, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress
-    )
-    reference = model.zero_loss
-    assert reference is not None
+    level = saturation_level(image, context)
+    seen = image if level is None else without_saturated(image, level, context.backend)
+    if settings.estimator == "fast":
+        search, reference, center, fit = _fast(seen, settings, window, context)
+    else:
+        search = search_peaks(image, window, context.backend)
+        shape = estimate_shape(image, search, context.backend)
+        gaussian = settings.line_shape == "gaussian"
+        model, alignment, fit = fit_zero_loss(
+            seen, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress
+        )
+        assert model.zero_loss is not None
+        reference = model.zero_loss
+        center = axis.offset_mev + axis.dispersion_mev * alignment.channel + fit.params[..., 1]
     usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
     if not usable.any():
         raise DataError(
             "the zero-loss peak could not be fitted at any position; look at the file with `phonon-eels inspect`, "
             "or give align_zlp.search_window_mev"
         )
-    center = axis.offset_mev + axis.dispersion_mev * alignment.channel + fit.params[..., 1]
     fwhm, counts, counts_std = counts_in_peak(fit, reference, axis.dispersion_mev)
     values = _maps(fit, reference, center, fwhm, counts, counts_std, usable)
     maps = scan_dataset(image, values, fit.status, STATUS_MEANINGS)
@@ -66,9 +85,52 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
     return StepResult(
         image=result,
         maps=maps,
-        summary=_summary(values, fit, reference, image, resample, search),
-        messages=_messages(image, fit, search, values, resample),
+        summary={
+            **_summary(values, fit, reference, image, resample, search),
+            "estimator": settings.estimator,
+            "saturation_counts": level,
+        },
+        messages=(*_messages(image, fit, search, values, resample), *_saturation_messages(level, context)),
     )
+
+
+def saturation_level(image: SpectrumImage, context: StepContext) -> float | None:
+    """Return the counts at which channels are cut off: as the settings say, else as the spectra show; None if they are not."""
+    given = context.acquisition_settings.get("saturation_counts")
+    if given is not None:
+        return float(given) * max(image.acquisition.n_frames, 1)
+    return saturation_seen(image, context.backend)
+
+
+def _saturation_messages(level: float | None, context: StepContext) -> tuple[str, ...]:
+    if level is None or context.acquisition_settings.get("saturation_counts") is not None:
+        return ()
+    return (
+        f"the zero-loss peaks are cut off at {level:g} counts (the highest value, in several channels of several spectra): those "
+        "channels and their neighbours were left out of the fit; set acquisition.saturation_counts if this is the detector's "
+        "limit",
+    )
+
+
+def _fast(
+    image: SpectrumImage, settings: AlignZlp, window: slice, context: StepContext
+) -> tuple[PeakSearch, ZeroLossShape, np.ndarray, ScanFit]:
+    """Estimate the shape on some rows and every position by moments and scores of that shape."""
+    rows = np.unique(np.linspace(0, image.shape[0] - 1, min(image.shape[0], FAST_SHAPE_ROWS)).astype(int))
+    bad = None if image.bad is None else image.bad[rows]
+    row_axis = ScanAxis(image.scan[0].name, image.scan[0].step_nm, len(rows))
+    sample = image.with_(counts=image.counts[rows], bad=bad, scan=(row_axis, image.scan[1]))
+    if image.variance is not None:
+        sample = sample.with_(variance=image.variance[rows])
+    search = search_peaks(sample, window, context.backend)
+    shape = estimate_shape(sample, search, context.backend)
+    if settings.line_shape == "gaussian":
+        shape = replace(shape, tail_loss=GAUSSIAN_TAIL, tail_gain=GAUSSIAN_TAIL)
+    height = float(np.nanmedian(search.height)) / electrons(image)[0]
+    fit = score_zero_loss(
+        image, window, shape, height, settings.fit_half_width_fwhm, context.backend, context.progress
+    )
+    return search, shape, image.energy.offset_mev + fit.params[..., 1], fit
 
 
 def _maps(
@@ -142,7 +204,8 @@ def _messages(
         messages.append(
             f"the zero-loss peak is only {per_fwhm:.1f} channels wide: its centre depends on the assumed shape of the peak"
         )
-    misfit = float(np.nanmedian(values["chi2_per_dof"][0]))
+    misfits = values["chi2_per_dof"][0]
+    misfit = float(np.nanmedian(misfits)) if np.isfinite(misfits).any() else np.nan
     if misfit > 1.5:
         messages.append(
             f"chi-squared per degree of freedom of the zero-loss fit is {misfit:.1f} (1 expected): the peak's shape or the "

@@ -1,4 +1,4 @@
-"""Remove the instrument response from the loss spectra. For display: splits seen only here are no evidence."""
+"""Remove the instrument response from the loss spectra. For display; splits seen only here are no evidence."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.kernels.deconvolve import (
-    DONE,
-    Response,
-    apply_matrix_one,
-    fourier_ratio_matrix,
-    make_response,
-    richardson_lucy_noise_gain,
-    richardson_lucy_one,
-)
+from phonon_eels.backends.deconvolve import richardson_lucy_block
+from phonon_eels.errors import DataError
+from phonon_eels.kernels.deconvolve import SMALLEST_RESPONSE, Response, make_response
+from phonon_eels.kernels.fourier import apply_matrix_one, filter_matrix, ratio_filter, single_scattering
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.spectrum_image import StepResult
+from phonon_eels.steps.deconvolved_noise import maxima_table, noise_response, std_factors
 from phonon_eels.steps.injected_peak import injected_peaks
-from phonon_eels.steps.instrument import ZeroLossPeak, mean_spectrum, zero_loss_peak
+from phonon_eels.steps.instrument import (
+    ZeroLossPeak,
+    block_variance,
+    half_width_channels,
+    mean_spectrum,
+    zero_loss_peak,
+)
 from phonon_eels.steps.maps import count_status, scan_dataset
 from phonon_eels.steps.spec import StepContext, StepSpec
 
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from phonon_eels.spectrum_image import SpectrumImage
 
 MEANINGS = ("ok", "not_finite", "empty")
-SMALLEST_RESPONSE = 1e-6
-"""The response ends where it falls below this share of its maximum."""
+DONE, NOT_FINITE, EMPTY = range(3)
+HELD_OUT_POSITIONS = 128
+HELD_OUT_SHARE = 0.5
+"""Noise of this many standard deviations is added to what is deconvolved; what it is judged by then is independent."""
 
 NO_EVIDENCE = (
     "splits and shoulders seen only after deconvolution are no evidence: at 2000 counts Richardson-Lucy shows two or "
@@ -44,28 +48,40 @@ class _Method:
     settings: Deconvolve
     response: Response
     matrix: np.ndarray  # Fourier ratio, else empty
-    noise_gain: np.ndarray  # by number of iterations; one number for the Fourier ratio
+    first_channel: float  # energy of channel 0 over the dispersion
 
-    def spectrum(self, counts: np.ndarray, variance: np.ndarray, out: np.ndarray, report: np.ndarray) -> int:
-        """Deconvolve one spectrum into `out`; `report` as `richardson_lucy_one` has it."""
-        if self.settings.method == "fourier_ratio":
-            apply_matrix_one(self.matrix, counts, out)
-            report[:] = (0.0, 0.0, np.nan)
-            return DONE if np.isfinite(counts).all() else 1
-        r = self.response
-        return richardson_lucy_one(
-            counts,
-            variance,
-            r.values,
-            r.anchor,
-            r.inverse_cover,
-            r.transpose_cover,
-            self.settings.iterations,
-            self.settings.stop == "discrepancy",
-            out,
-            np.empty((2, counts.size)),
-            report,
-        )
+    def block(
+        self, counts: np.ndarray, variance: np.ndarray | None, intensity: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Deconvolve spectra (n, channels) with zero-loss counts (n,); return them, statuses (n,) and reports (n, 3).
+
+        Reports as `richardson_lucy_one` has them; for the Fourier-log the first number is that of losses per electron.
+        """
+        spectra = np.ascontiguousarray(counts, dtype=np.float64)
+        n = spectra.shape[0]
+        finite = np.isfinite(spectra).all(axis=1)
+        report = np.zeros((n, 3))
+        report[:, 2] = np.nan
+        if self.settings.method == "richardson_lucy":
+            by_noise = self.settings.stop == "discrepancy"
+            out, _, report, status = richardson_lucy_block(
+                spectra, self.response, self.settings.iterations, variance=variance if by_noise else None,
+                stop_at_noise=by_noise, accelerate=self.settings.accelerate,
+            )  # fmt: skip
+            return out, status, report
+        status = np.where(finite, DONE, NOT_FINITE)
+        if self.settings.method == "fourier_log":
+            r = self.response
+            out, report[:, 0] = single_scattering(
+                np.where(finite[:, None], spectra, 0.0), intensity, r.values, r.anchor, self.first_channel
+            )
+            out[~finite] = np.nan
+            return out, np.where(np.isfinite(out).all(axis=1), DONE, NOT_FINITE), report
+        out = np.empty_like(spectra)
+        for k in range(n):
+            apply_matrix_one(self.matrix, spectra[k], out[k])
+        out[~finite] = np.nan
+        return out, status, report
 
 
 def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext) -> StepResult:
@@ -77,32 +93,77 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
     Returns
     -------
     StepResult
-        Image, its noise marked as correlated; variance by first order: exact for the linear Fourier ratio, for
-        Richardson-Lucy the growth on a flat spectrum (`richardson_lucy_noise_gain`). Table ``injected_peak``: what the
-        method does to a known peak on this data. Maps ``iterations``, ``offset`` and ``chi2_per_channel`` where the
-        stop is by discrepancy, else ``offset``; ``status``.
+        Image, its noise marked as correlated; variance exact for the linear Fourier ratio, else grown as noise on the mean
+        spectrum grows (`noise_response`). Tables: ``injected_peak``, what the method does to a known peak on this data;
+        ``std_factors``, by how much fits that ignore the correlation understate their deviations; ``maxima``, which maxima
+        were there before. Maps ``iterations``, ``offset`` and ``chi2_per_channel`` where the stop is by discrepancy,
+        else ``offset``; ``losses_per_electron`` for the Fourier-log; ``status``.
 
     Raises
     ------
     DataError
-        If `align_zlp` has not measured the zero-loss peak.
+        If `align_zlp` has not measured the zero-loss peak, or a method lacks the variance or the zero-loss counts.
     """
     if settings.method == "none":
         return StepResult(skipped="deconvolve.method is none: the spectra keep the instrument's resolution")
     peak = zero_loss_peak(context, "deconvolve")
-    method = prepare(peak, image, settings)
-    maps, offset, iterations = _maps(image, method, context)
-    counts, variance = _cubes(image, method, context, iterations)
-    result = image.with_(counts=counts, variance=variance, noise=replace(image.noise, denoised=True), frames=None)
-
     mean = mean_spectrum(image, context)
-    usual = int(np.median(iterations))  # by discrepancy, the mean spectrum would stop elsewhere than the single ones
-    fixed = replace(method, settings=settings.model_copy(update={"iterations": max(usual, 1), "stop": "fixed"}))
-    table = injected_peaks(mean, image.energy, context.material, method.response, fixed.spectrum)
-    messages = [
-        NO_EVIDENCE,
-        "the noise of neighbouring channels is now correlated; std maps made from it are approximate",
-    ]
+    spread = _mean_variance(image, peak.fwhm_mev)
+    intensity = _zero_loss_counts(image, settings, context)
+    method = prepare(peak, image, settings, mean, spread)
+    messages = [NO_EVIDENCE]
+    if settings.method == "richardson_lucy" and settings.stop == "held_out":
+        number = _held_out_iterations(image, method, context.seed)
+        method = replace(method, settings=settings.model_copy(update={"iterations": number, "stop": "fixed"}))
+        messages.append(f"{number} iterations predict noise kept apart best (at most {settings.iterations} were tried)")
+    maps, offset, iterations = _maps(image, method, context, intensity)
+
+    usual = int(np.median(iterations)) if settings.method == "richardson_lucy" else 0
+    # By discrepancy, the mean spectrum would stop elsewhere than the single ones: it takes their usual number.
+    fixed = replace(method, settings=method.settings.model_copy(update={"iterations": max(usual, 1), "stop": "fixed"}))
+    typical = float(np.nanmedian(intensity)) if np.isfinite(intensity).any() else np.nan
+
+    def many(spectra: np.ndarray) -> np.ndarray:
+        return fixed.block(spectra, None, np.full(spectra.shape[0], typical))[0]
+
+    noise = noise_response(mean, spread, _fractions(context, image), many, context.seed)
+    counts, variance = _cubes(image, method, context, intensity, noise.gain)
+    result = image.with_(counts=counts, variance=variance, noise=replace(image.noise, denoised=True), frames=None)
+    table = injected_peaks(mean, image.energy, context.material, method.response, many)
+    own_variance = (method.matrix**2).T @ spread if method.matrix.size else noise.gain * spread
+    factors = std_factors(noise, own_variance, image.energy.energies_mev, table, image.energy.dispersion_mev)
+    used = max(int((maps["status"].values == DONE).sum()), 1)
+    after = many(mean[None])[0]
+    maxima = maxima_table(
+        image.energy.energies_mev, mean, after, np.sqrt(np.maximum(own_variance, 0.0) / used), 0.5 * peak.fwhm_mev
+    )
+    messages += _messages(settings, table, factors, maxima, offset)
+    summary: dict[str, Any] = {
+        "method": settings.method,
+        "response": {"shape": "split Pearson VII", **vars(peak), "channels": int(method.response.values.size)},
+        "noise": "correlated between channels; see the table std_factors",
+        "iterations": usual if settings.method == "richardson_lucy" else None,
+        "stop": settings.stop if settings.method == "richardson_lucy" else None,
+        "noise_gain": float(np.median(noise.gain)),
+        "noise_correlation": [round(float(value), 4) for value in noise.correlation[:20]],
+        "status_counts": count_status(maps["status"].values, MEANINGS),
+    }
+    tables = {"injected_peak": table, "std_factors": factors, "maxima": maxima}
+    return StepResult(image=result, maps=maps, tables=tables, summary=summary, messages=tuple(messages))
+
+
+def _messages(settings: Deconvolve, table: Any, factors: Any, maxima: Any, offset: np.ndarray) -> list[str]:
+    messages = []
+    if len(factors):
+        messages.append(
+            f"the noise of neighbouring channels is correlated over {factors['correlation_length_mev'].iloc[0]:.1f} meV: fits that "
+            f"take channels as independent quote deviations of energies {factors['energy_std_factor'].min():.2f} to "
+            f"{factors['energy_std_factor'].max():.2f} times too small; multiply by the table std_factors"
+        )
+    new = maxima[~maxima["seen_before"].astype(bool)] if len(maxima) else maxima
+    if len(new):
+        places = ", ".join(f"{energy:.1f}" for energy in new["energy_mev"])
+        messages.append(f"maxima of the mean spectrum at {places} meV are seen only after deconvolution: no evidence")
     if len(table):
         worst = max(table.to_dict("records"), key=lambda row: abs(row["position_bias_mev"]))
         messages.append(
@@ -116,86 +177,161 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
             f"{lifted} of {offset.size} spectra hold negative values (background was subtracted): each was deconvolved "
             f"on a constant that makes its lowest channel 0, and the constant was taken off again (map offset)"
         )
-    summary: dict[str, Any] = {
-        "method": settings.method,
-        "response": {"shape": "split Pearson VII", **vars(peak), "channels": int(method.response.values.size)},
-        "noise": "correlated between channels; variance to first order",
-        "iterations": usual if settings.method == "richardson_lucy" else None,
-        "noise_gain": float(method.noise_gain[usual]),
-        "status_counts": count_status(maps["status"].values, MEANINGS),
-    }
-    tables = {"injected_peak": table}
-    return StepResult(image=result, maps=maps, tables=tables, summary=summary, messages=tuple(messages))
+    if settings.method == "fourier_log":
+        messages.append("fourier_log removes plural scattering only: lines keep the instrument's width")
+    return messages
 
 
-def prepare(peak: ZeroLossPeak, image: SpectrumImage, settings: Deconvolve) -> _Method:
-    """Put the response on the image's dispersion and prepare the method."""
+def prepare(
+    peak: ZeroLossPeak, image: SpectrumImage, settings: Deconvolve, mean: np.ndarray, variance: np.ndarray
+) -> _Method:
+    """Put the response on the image's dispersion and prepare the method.
+
+    Wiener's filter takes the noise's power from the variance, the signal's from the spread of the mean spectrum.
+    """
     step, n = image.energy.dispersion_mev, image.energy.n_channels
     half = max(int(settings.psf_half_width_mev / step + 1e-9), 1)
     values = split_pearson7(step * np.arange(-half, half + 1), peak.fwhm_mev, peak.tail_loss, peak.tail_gain)
     kept = np.flatnonzero(values >= SMALLEST_RESPONSE)
     response = make_response(values[kept[0] : kept[-1] + 1], half - kept[0], n)
-    if settings.method == "fourier_ratio":
-        matrix = fourier_ratio_matrix(response.values, response.anchor, n, settings.regularisation_fwhm_mev / step)
-        middle = slice(n // 4, max(n - n // 4, n // 4 + 1))
-        return _Method(settings, response, matrix, np.array([float((matrix**2).sum(axis=0)[middle].mean())]))
-    gain = richardson_lucy_noise_gain(response.values, response.anchor, settings.iterations)
-    return _Method(settings, response, np.empty((0, 0)), gain)
+    first = image.energy.offset_mev / step
+    if settings.method != "fourier_ratio":
+        return _Method(settings, response, np.empty((0, 0)), first)
+    wiener = settings.regulariser == "wiener"
+    noise_to_signal = 0.0
+    if wiener:
+        signal = float(np.mean((mean - mean.mean()) ** 2))
+        noise = float(np.nanmean(variance)) if np.isfinite(variance).any() else np.nan
+        if not (signal > 0.0 and np.isfinite(noise)):
+            raise DataError(
+                "deconvolve.regulariser = wiener needs a mean spectrum with signal and a known variance; use gaussian"
+            )
+        noise_to_signal = max(noise / signal, 1e-9)
+    fwhm = 0.0 if wiener else settings.regularisation_fwhm_mev / step
+    transfer = ratio_filter(response.values, response.anchor, 2 * n, fwhm, noise_to_signal)
+    return _Method(settings, response, filter_matrix(transfer, n), first)
 
 
-def _maps(image: SpectrumImage, method: _Method, context: StepContext) -> tuple[Any, np.ndarray, np.ndarray]:
+def _mean_variance(image: SpectrumImage, fwhm_mev: float) -> np.ndarray:
+    """Return the mean variance of single positions, from up to 16 rows, (channels,)."""
+    rows = np.unique(np.linspace(0, image.shape[0] - 1, min(16, image.shape[0])).astype(int))
+    half, parts = half_width_channels(fwhm_mev, image), []
+    for row in rows:
+        given = None if image.variance is None else np.asarray(image.variance[row : row + 1])
+        parts.append(block_variance(np.asarray(image.counts[row : row + 1]), given, image.noise, half)[0])
+    found = np.concatenate(parts)
+    usable = np.isfinite(found)
+    return np.asarray(np.where(usable, found, 0.0).sum(axis=0) / np.maximum(usable.sum(axis=0), 1))
+
+
+def _fractions(context: StepContext, image: SpectrumImage) -> np.ndarray:
+    """Return by which fractions of a channel the positions were moved; empty if they were not."""
+    maps = context.maps.get("align_zlp")
+    if context.summaries.get("align_zlp", {}).get("alignment") != "resample" or maps is None or "zlp_center_mev" not in maps:
+        return np.empty(0)
+    channel = np.asarray(maps["zlp_center_mev"].values) / image.energy.dispersion_mev
+    return np.asarray(np.modf(channel[np.isfinite(channel)])[0])
+
+
+def _zero_loss_counts(image: SpectrumImage, settings: Deconvolve, context: StepContext) -> np.ndarray:
+    """Return the zero-loss counts of every position in units of the image times channels; NaN where not needed."""
+    if settings.method != "fourier_log":
+        return np.full(image.shape[:2], np.nan)
+    maps = context.maps.get("align_zlp")
+    if maps is None or "zlp_counts" not in maps:
+        raise DataError("deconvolve.method = fourier_log needs zlp_counts of align_zlp; run align_zlp first")
+    counts = np.asarray(maps["zlp_counts"].values, dtype=np.float64)
+    divided = context.maps.get("normalise")
+    if divided is not None and "normaliser_e" in divided:
+        return np.asarray(counts / divided["normaliser_e"].values)
+    return np.asarray(counts * image.noise.gain)
+
+
+def _held_out_iterations(image: SpectrumImage, method: _Method, seed: int) -> int:
+    """Return the number of iterations whose model best predicts noise kept apart.
+
+    y + s e and y - e / s, e drawn with the variance of y, are independent of each other: the first is deconvolved, the second
+    judges every iteration. One number for the scan: a number per position would make contrasts of its own.
+
+    References
+    ----------
+    Leiner, Duan, Wasserman and Ramdas 2023 (data fission), doi:10.1080/01621459.2023.2270748.
+    """
+    if image.variance is None:
+        raise DataError("deconvolve.stop = held_out needs spectra with a variance; run align_zlp with alignment resample")
+    rows, columns = image.shape[:2]
+    places = np.unique(np.linspace(0, rows * columns - 1, min(HELD_OUT_POSITIONS, rows * columns)).astype(int))
+    counts, variance = [], []
+    for row in np.unique(places // columns):
+        inside = places[places // columns == row] % columns
+        counts.append(np.asarray(image.counts[row], dtype=np.float64)[inside])
+        variance.append(np.asarray(image.variance[row], dtype=np.float64)[inside])
+    spectra, spread = np.concatenate(counts), np.concatenate(variance)
+    known = np.isfinite(spectra).all(axis=1)
+    spectra, spread = spectra[known], np.where(np.isfinite(spread[known]), spread[known], 0.0)
+    drawn = np.sqrt(spread) * np.random.default_rng([seed, 21]).standard_normal(spectra.shape)
+    _, misfit, _, status = richardson_lucy_block(
+        spectra + HELD_OUT_SHARE * drawn, method.response, method.settings.iterations,
+        check=spectra - drawn / HELD_OUT_SHARE, variance=(1.0 + HELD_OUT_SHARE**-2) * spread,
+        accelerate=method.settings.accelerate,
+    )  # fmt: skip
+    usable = misfit[status == DONE]
+    if not usable.size:
+        raise DataError("deconvolve.stop = held_out found no finite spectrum with a variance; use stop: fixed")
+    return max(int(np.argmin(usable.mean(axis=0))), 1)
+
+
+def _maps(
+    image: SpectrumImage, method: _Method, context: StepContext, intensity: np.ndarray
+) -> tuple[Any, np.ndarray, np.ndarray]:
     """Return the maps, the offset and the iterations done, (rows, columns).
 
     With a fixed number of iterations nothing needs to be deconvolved for them.
     """
     settings, lucy = method.settings, method.settings.method == "richardson_lucy"
+    log = settings.method == "fourier_log"
     by_discrepancy = lucy and settings.stop == "discrepancy"
 
-    def block(_: int, counts: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
-        found = np.empty((4, *counts.shape[:2]))
-        out, report = np.empty(counts.shape[2]), np.empty(3)
-        unknown = np.full(counts.shape[2], np.nan)
-        for at in np.ndindex(counts.shape[:2]):
-            spectrum = np.ascontiguousarray(counts[at], dtype=np.float64)
-            if by_discrepancy:
-                spread = unknown if variance is None else np.ascontiguousarray(variance[at], dtype=np.float64)
-                status = method.spectrum(spectrum, spread, out, report)
-            else:
-                finite = bool(np.isfinite(spectrum).all())
-                lift = max(0.0, -float(spectrum.min())) if finite and lucy else 0.0
-                flat = finite and lucy and not spectrum.sum() + lift * spectrum.size > 0.0
-                status = 2 if flat else (0 if finite else 1)
-                report[:] = (settings.iterations if lucy else 0, lift, np.nan)
-            found[:, at[0], at[1]] = (status, *report)
-        return found
+    def block(first: int, counts: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
+        spectra = np.ascontiguousarray(counts, dtype=np.float64).reshape(-1, counts.shape[2])
+        own = intensity[first : first + counts.shape[0]].ravel()
+        if by_discrepancy or log:
+            spread = None if variance is None else np.asarray(variance).reshape(spectra.shape)
+            _, status, report = method.block(spectra, spread, own)
+        else:
+            finite = np.isfinite(spectra).all(axis=1)
+            lift = np.where(finite & lucy, np.maximum(0.0, -spectra.min(axis=1)), 0.0)
+            flat = finite & lucy & ~(spectra.sum(axis=1) + lift * spectra.shape[1] > 0.0)
+            status = np.where(flat, EMPTY, np.where(finite, DONE, NOT_FINITE))
+            report = np.stack([np.full(lift.size, settings.iterations if lucy else 0), lift, np.full(lift.size, np.nan)], 1)
+        return np.concatenate([status[:, None], report], axis=1).T.reshape(4, *counts.shape[:2])
 
     rows = context.backend.map_rows(block, [image.counts, image.variance], progress=context.progress)
     status, iterations, offset, chi_squared = np.concatenate(rows, axis=1)
-    offset = np.where(status == 1, 0.0, offset)
+    offset = np.where(status == NOT_FINITE, 0.0, offset)
     values = {"offset": (offset, "as the image, per channel")} if lucy else {}
+    if log:
+        values["losses_per_electron"] = (iterations, "1")
     if by_discrepancy:
         values["iterations"] = (iterations, "1")
         values["chi2_per_channel"] = (chi_squared, "1")
     return scan_dataset(image, values, status, MEANINGS), offset, iterations
 
 
-def _cubes(image: SpectrumImage, method: _Method, context: StepContext, iterations: np.ndarray) -> tuple[Any, Any]:
+def _cubes(
+    image: SpectrumImage, method: _Method, context: StepContext, intensity: np.ndarray, gain: np.ndarray
+) -> tuple[Any, Any]:
     """Return the lazy cubes of the result and of its variance (None without variances)."""
 
-    def counts_block(counts: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
-        spectra = np.ascontiguousarray(counts, dtype=np.float64)
-        out, report = np.empty_like(spectra), np.empty(3)
-        unknown = np.full(spectra.shape[2], np.nan)
-        for at in np.ndindex(spectra.shape[:2]):
-            spread = unknown if variance is None else np.ascontiguousarray(variance[at], dtype=np.float64)
-            if method.spectrum(spectra[at], spread, out[at], report) == 1:
-                out[at] = np.nan
-        return out.astype(np.float32)
+    def counts_block(counts: np.ndarray, variance: np.ndarray | None, own: np.ndarray) -> np.ndarray:
+        spectra = np.ascontiguousarray(counts, dtype=np.float64).reshape(-1, counts.shape[2])
+        spread = None if variance is None else np.asarray(variance).reshape(spectra.shape)
+        return method.block(spectra, spread, own.ravel())[0].reshape(counts.shape).astype(np.float32)
 
-    def variance_block(variance: np.ndarray, done: np.ndarray) -> np.ndarray:
+    def variance_block(variance: np.ndarray) -> np.ndarray:
         spread = np.ascontiguousarray(variance, dtype=np.float64)
         if method.matrix.size == 0:
-            return np.asarray(spread * method.noise_gain[done.astype(int)], dtype=np.float32)
+            return np.asarray(spread * gain, dtype=np.float32)
         out, squared = np.empty_like(spread), method.matrix**2
         for at in np.ndindex(spread.shape[:2]):
             apply_matrix_one(squared, spread[at], out[at])
@@ -203,10 +339,10 @@ def _cubes(image: SpectrumImage, method: _Method, context: StepContext, iteratio
 
     map_cube = context.backend.map_cube
     used = image.variance if method.settings.stop == "discrepancy" else None
-    counts = map_cube(counts_block, [image.counts, used], dtype=np.float32)
+    counts = map_cube(counts_block, [image.counts, used, intensity[..., None]], dtype=np.float32)
     if image.variance is None:
         return counts, None
-    return counts, map_cube(variance_block, [image.variance, iterations[..., None]], dtype=np.float32)
+    return counts, map_cube(variance_block, [image.variance], dtype=np.float32)
 
 
 DECONVOLVE = StepSpec(
@@ -214,7 +350,7 @@ DECONVOLVE = StepSpec(
     run=deconvolve,
     routes=("classic",),
     makes={"offset": "as the image, per channel"},
-    needs=("align_zlp",),
-    bytes_per_channel=48.0,
+    needs=("align_zlp", "normalise"),
+    bytes_per_channel=64.0,
     reference="Richardson 1972, doi:10.1364/JOSA.62.000055; Lucy 1974, doi:10.1086/111605",
 )

@@ -19,8 +19,8 @@ INJECTED_SHIFT_MEV = 1.0
 RELATIVE_HEIGHT = 0.2
 """Height of the injected peak over the highest value of the mean spectrum: seen well, but not alone."""
 
-Deconvolution = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
-"""(spectrum, variance, result, report) -> status."""
+Deconvolution = Callable[[np.ndarray], np.ndarray]
+"""Spectra (n, channels) -> deconvolved spectra."""
 
 
 def injected_peaks(
@@ -110,6 +110,4 @@ def place_and_width(energies_mev: np.ndarray, peak: np.ndarray) -> tuple[float, 
 
 
 def _deconvolved(spectrum: np.ndarray, deconvolution: Deconvolution) -> np.ndarray:
-    out = np.empty_like(spectrum)
-    deconvolution(spectrum, np.full_like(spectrum, np.nan), out, np.empty(3))
-    return out
+    return np.asarray(deconvolution(spectrum[None])[0])
