@@ -12,7 +12,7 @@ from phonon_eels.backends.zero_loss import find_peaks_block, score_block
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit, aligned_sums, electrons, fit_scan
-from phonon_eels.kernels.likelihood import CONVERGED, NO_DATA
+from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, NO_DATA
 from phonon_eels.kernels.lineshapes import split_pearson7, split_pearson7_area
 from phonon_eels.kernels.response import ModeTables, ZeroLossShape
 from phonon_eels.kernels.zero_loss import FOUND, score_tables
@@ -170,6 +170,29 @@ def fit_zero_loss(
     return model, alignment, fit
 
 
+def refined_shape(
+    image: SpectrumImage,
+    search: PeakSearch,
+    shape: ZeroLossShape,
+    half_width_fwhm: float,
+    gaussian: bool,
+    backend: Backend,
+) -> ZeroLossShape:
+    """Return the shape that the single peaks of a scan have in the median, starting from a guess.
+
+    The mean spectrum of a scan is a guess that peaks cut off by saturation, or aligned badly for want of counts, spoil.
+    """
+    for _ in range(SHAPE_PASSES):
+        fit = fit_zero_loss(image, search, shape, half_width_fwhm, gaussian, backend)[2]
+        usable = fit.params[np.isin(fit.status, (CONVERGED, AT_BOUND))]
+        if not usable.size:
+            return shape
+        changes = np.median(usable[:, 2:5], axis=0)
+        shape = shape.changed(*(float(change) for change in changes))
+    return shape
+
+
+SHAPE_PASSES = 3
 LOG_TAIL_STD = 0.3
 """Prior deviation of the logarithm of a tail's exponent about the scan's own."""
 
@@ -219,7 +242,9 @@ def score_zero_loss(
     unit = np.array([1.0, dispersion, 1.0, 1.0, 1.0])
     params, std = np.full((*found.shape, 7), np.nan), np.full((*found.shape, 7), np.nan)
     params[..., :5], std[..., 1:5] = out[..., :5] * unit, out[..., 5:] * unit[1:]
-    std[..., 0] = np.sqrt(np.maximum(out[..., 0], 0.0) / (half * 0.5))  # of a plateau of half the window: an upper bound
+    std[..., 0] = np.sqrt(
+        np.maximum(out[..., 0], 0.0) / (half * 0.5)
+    )  # of a plateau of half the window: an upper bound
     unknown = np.full(found.shape, np.nan)
     n_channels = np.full(found.shape, 2 * half + 1)
     status = np.where(found, CONVERGED, NO_DATA)
@@ -247,18 +272,21 @@ def saturation_seen(image: SpectrumImage, backend: Backend) -> float | None:
 FLAT_CHANNELS, FLAT_POSITIONS = 3, 3
 
 
-def without_saturated(image: SpectrumImage, level: float, backend: Backend) -> SpectrumImage:
-    """Return the image with channels at and above a level masked, and one more on either side of each run of them.
+def without_saturated(image: SpectrumImage, level: float | None, backend: Backend) -> SpectrumImage:
+    """Return the image with channels at and above a level masked, and every masked run of three or more grown by one.
 
-    The next channel is one that just missed the level: leaving it in would keep it only where noise held it low.
+    The next channel is one that just missed the level: leaving it in would keep it only where noise held it low. Saturated
+    channels that were masked before (`acquisition.saturation_counts`) are such runs too.
     """
 
     def mask(counts: np.ndarray, bad: np.ndarray | None) -> np.ndarray:
-        cut = np.asarray(counts) >= level
-        grown = cut.copy()
-        grown[..., 1:] |= cut[..., :-1]
-        grown[..., :-1] |= cut[..., 1:]
-        return grown if bad is None else grown | np.asarray(bad, dtype=bool)
+        cut = np.zeros(counts.shape, dtype=bool) if bad is None else np.array(bad, dtype=bool)
+        if level is not None:
+            cut |= np.asarray(counts) >= level
+        inner = cut[..., :-2] & cut[..., 1:-1] & cut[..., 2:]
+        cut[..., 3:] |= inner[..., :-1]
+        cut[..., :-3] |= inner[..., 1:]
+        return cut
 
     return image.with_(bad=backend.map_cube(mask, [image.counts, image.bad], dtype=bool))
 

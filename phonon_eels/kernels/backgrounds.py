@@ -21,12 +21,9 @@ RIDGE = 1e-7
 """Added to the unit diagonal of the scaled normal matrix before it is inverted: the far tail of a Pearson VII leaves
 combinations of its parameters undetermined. They get a large, finite variance; the background's hardly changes."""
 
-OVERSHOOT_FACTOR = 4.0
-"""Pearson VII: residuals of channels where the background exceeds the data count four times (published recipe)."""
-SECOND_PASS_WEIGHT = 2.0
-"""Pearson VII: weight, in the second pass, of channels that the first left above the data (published recipe)."""
-ENERGY_EXPONENT = 0.4
-"""Pearson VII: residuals are multiplied by |E|^0.4 (published recipe)."""
+OVERSHOOT_FACTOR, SECOND_PASS_WEIGHT, ENERGY_EXPONENT = 4.0, 2.0, 0.4
+"""Pearson VII, published recipe: residuals count four times where the background exceeds the data, channels that the first
+pass left above the data weigh twice in the second, and all residuals are multiplied by |E|^0.4."""
 
 
 @kernel
@@ -128,7 +125,9 @@ def _levenberg_marquardt(
     normal, factor = small[0:5], small[5:10]
     rhs, step, trial, gradient = small[15], small[16], small[17], small[18]
     damping = 1e-3
-    cost = _normal_equations(shape, energies, y, weight, reference, table, overshoot, p, n_parameters, gradient, normal, rhs)
+    cost = _normal_equations(
+        shape, energies, y, weight, reference, table, overshoot, p, n_parameters, gradient, normal, rhs
+    )
     for _ in range(MAX_ITERATIONS):
         accepted = False
         while damping < 1e14:
@@ -182,7 +181,9 @@ def _covariance(
     """Write H^-1 G H^-1 with G = J^T W V W J: right for any weights, and (J^T V^-1 J)^-1 for weights 1/V."""
     normal, factor, middle = small[0:5], small[5:10], small[10:15]
     gradient, column = small[18], small[19]
-    _normal_equations(shape, energies, y, weight, reference, table, overshoot, p, n_parameters, gradient, normal, column)
+    _normal_equations(
+        shape, energies, y, weight, reference, table, overshoot, p, n_parameters, gradient, normal, column
+    )
     for a in range(n_parameters):
         for b in range(n_parameters):
             middle[a, b] = 0.0
@@ -376,24 +377,23 @@ def fit_background_one(
         else:
             _model_weights(shape, energies_mev, y, v, reference_mev, table, parameters, small[18], weight)
         status = _levenberg_marquardt(
-            shape, energies_mev, y, weight, reference_mev, table, overshoot, parameters, n_parameters, lower, upper, small
+            shape,
+            energies_mev,
+            y,
+            weight,
+            reference_mev,
+            table,
+            overshoot,
+            parameters,
+            n_parameters,
+            lower,
+            upper,
+            small,
         )
     bound = _covariance(
-        shape,
-        energies_mev,
-        y,
-        v,
-        weight,
-        reference_mev,
-        table,
-        overshoot,
-        parameters,
-        n_parameters,
-        lower,
-        upper,
-        small,
+        shape, energies_mev, y, v, weight, reference_mev, table, overshoot, parameters, n_parameters, lower, upper, small,
         covariance,
-    )
+    )  # fmt: skip
     if status == CONVERGED:
         status = bound
     _from_units_of_peak(shape, peak, status == NOT_CONVERGED, n_parameters, parameters, covariance)

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phonon_eels.kernels.convolve import LANES, convolve_folded, convolve_one, correlate_one, fold_one, folded_rows, unfold_one
+from phonon_eels.kernels.convolve import (
+    LANES,
+    convolve_folded,
+    convolve_one,
+    correlate_one,
+    fold_one,
+    folded_rows,
+    unfold_one,
+)
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.resample import resample_one
 

@@ -241,7 +241,7 @@ def _score_step(
                     sums[14 + a * (a + 1) // 2 + b] += (model[i] + shift) * scores[a, i] * scores[b, i]
     if not sums[5] > 0.0 or sums[29] <= N_SHAPE:
         return -1.0
-    height = (sums[0] - dark_level * sums[24]) / gain / sums[5]
+    height = float((sums[0] - dark_level * sums[24]) / gain / sums[5])
     if not height > 0.0:
         return -1.0
     for a in range(N_SHAPE):

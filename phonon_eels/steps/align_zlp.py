@@ -16,6 +16,7 @@ from phonon_eels.forward.zero_loss import (
     counts_in_peak,
     estimate_shape,
     fit_zero_loss,
+    refined_shape,
     saturation_seen,
     score_zero_loss,
     search_peaks,
@@ -26,7 +27,6 @@ from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import EnergyAxis, ScanAxis, SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.spec import StepContext, StepSpec
-
 
 FAST_SHAPE_ROWS = 8
 """Rows, spread over the scan, that the fast estimator takes the shape of the peak from."""
@@ -57,14 +57,16 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
     window = slice(0, axis.n_channels)
     if settings.search_window_mev is not None:
         window = axis.window(*settings.search_window_mev, name="align_zlp.search_window_mev")
-    level = saturation_level(image, context)
-    seen = image if level is None else without_saturated(image, level, context.backend)
+    level = saturation_seen(image, context.backend)
+    seen = image if level is None and image.bad is None else without_saturated(image, level, context.backend)
     if settings.estimator == "fast":
-        search, reference, center, fit = _fast(seen, settings, window, context)
+        search, reference, center, fit = _fast(image, seen, settings, window, context)
     else:
         search = search_peaks(image, window, context.backend)
         shape = estimate_shape(image, search, context.backend)
         gaussian = settings.line_shape == "gaussian"
+        if level is not None:
+            shape = refined_shape(seen, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend)
         model, alignment, fit = fit_zero_loss(
             seen, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress
         )
@@ -90,20 +92,12 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
             "estimator": settings.estimator,
             "saturation_counts": level,
         },
-        messages=(*_messages(image, fit, search, values, resample), *_saturation_messages(level, context)),
+        messages=(*_messages(image, fit, search, values, resample), *_saturation_messages(level)),
     )
 
 
-def saturation_level(image: SpectrumImage, context: StepContext) -> float | None:
-    """Return the counts at which channels are cut off: as the settings say, else as the spectra show; None if they are not."""
-    given = context.acquisition_settings.get("saturation_counts")
-    if given is not None:
-        return float(given) * max(image.acquisition.n_frames, 1)
-    return saturation_seen(image, context.backend)
-
-
-def _saturation_messages(level: float | None, context: StepContext) -> tuple[str, ...]:
-    if level is None or context.acquisition_settings.get("saturation_counts") is not None:
+def _saturation_messages(level: float | None) -> tuple[str, ...]:
+    if level is None:
         return ()
     return (
         f"the zero-loss peaks are cut off at {level:g} counts (the highest value, in several channels of several spectra): those "
@@ -113,24 +107,34 @@ def _saturation_messages(level: float | None, context: StepContext) -> tuple[str
 
 
 def _fast(
-    image: SpectrumImage, settings: AlignZlp, window: slice, context: StepContext
+    image: SpectrumImage, seen: SpectrumImage, settings: AlignZlp, window: slice, context: StepContext
 ) -> tuple[PeakSearch, ZeroLossShape, np.ndarray, ScanFit]:
-    """Estimate the shape on some rows and every position by moments and scores of that shape."""
+    """Fit the shape on some rows, then estimate every position by moments and scores of that shape."""
     rows = np.unique(np.linspace(0, image.shape[0] - 1, min(image.shape[0], FAST_SHAPE_ROWS)).astype(int))
-    bad = None if image.bad is None else image.bad[rows]
-    row_axis = ScanAxis(image.scan[0].name, image.scan[0].step_nm, len(rows))
-    sample = image.with_(counts=image.counts[rows], bad=bad, scan=(row_axis, image.scan[1]))
-    if image.variance is not None:
-        sample = sample.with_(variance=image.variance[rows])
-    search = search_peaks(sample, window, context.backend)
-    shape = estimate_shape(sample, search, context.backend)
-    if settings.line_shape == "gaussian":
+    backend, half_width = context.backend, settings.fit_half_width_fwhm
+    sample = _rows_of(image, rows)
+    search = search_peaks(sample, window, backend)
+    shape = estimate_shape(sample, search, backend)
+    gaussian = settings.line_shape == "gaussian"
+    shape = refined_shape(_rows_of(seen, rows), search, shape, half_width, gaussian, backend)
+    if gaussian:
         shape = replace(shape, tail_loss=GAUSSIAN_TAIL, tail_gain=GAUSSIAN_TAIL)
     height = float(np.nanmedian(search.height)) / electrons(image)[0]
-    fit = score_zero_loss(
-        image, window, shape, height, settings.fit_half_width_fwhm, context.backend, context.progress
-    )
+    fit = score_zero_loss(seen, window, shape, height, half_width, backend, context.progress)
     return search, shape, image.energy.offset_mev + fit.params[..., 1], fit
+
+
+def _rows_of(image: SpectrumImage, rows: np.ndarray) -> SpectrumImage:
+    axis = ScanAxis(image.scan[0].name, image.scan[0].step_nm, len(rows))
+    return image.with_(
+        counts=image.counts[rows],
+        bad=None if image.bad is None else image.bad[rows],
+        variance=None if image.variance is None else image.variance[rows],
+        scan=(axis, image.scan[1]),
+        haadf=None,
+        haadf_frames=None,
+        frames=None,
+    )
 
 
 def _maps(

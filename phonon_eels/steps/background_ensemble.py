@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 CUT = 0.25
 """Share of each window that a variant leaves out, once at its lower and once at its upper end."""
 MIN_CHANNELS = 4
-NEGLIGIBLE_WEIGHT = 1e-3
+NEGLIGIBLE_WEIGHT = 0.02
+"""Akaike weight below which the windows refuse a shape: about four of AIC behind each of two better ones."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """Another way to fit the background, and how much it counts."""
+    """Another way to fit the background."""
 
     background: Background
-    weight: float
 
 
 def window_variants(windows: list[slice]) -> list[list[slice]]:
@@ -46,28 +46,23 @@ def make_members(
 ) -> tuple[Member, ...]:
     """Return the members of the ensemble; none if it is off.
 
-    Windows count alike. Shapes count by their Akaike weights on the scan's own windows (the same for all positions, so that
-    no contrast is made by them): a shape that the data refuse says nothing about the error of one that they accept.
+    Shapes take part if their Akaike weight on the scan's own windows allows it, the same ones at all positions, so that no
+    contrast is made by them: a shape that the data refuse says nothing about the error of one that they accept.
     """
     if scope == "none":
         return ()
-    weights = {chosen.method: 1.0}
+    methods = [chosen.method]
     if scope == "windows_and_models" and comparison is not None:
-        rivals = comparison[comparison["method"].isin([*RIVALS, chosen.method])]
-        weights = {row["method"]: float(row["akaike_weight"]) for row in rivals.to_dict("records")}
-        # The chosen shape stands even where the recipe's own weights give it a poor chi-squared.
-        weights[chosen.method] = max(weights.get(chosen.method, 0.0), 1.0 / (len(weights) + 1))
-    total = sum(weights.values())
+        allowed = comparison[comparison["akaike_weight"] >= NEGLIGIBLE_WEIGHT]["method"]
+        methods += [method for method in RIVALS if method in set(allowed) and method != chosen.method]
     members = []
-    for method, weight in weights.items():
-        if weight / total < NEGLIGIBLE_WEIGHT:
-            continue
+    for method in methods:
         for variant in window_variants(windows):
             channels = np.concatenate([chosen.energies_mev[window] for window in variant])
             if method in NEED_LOSS_SIDE and channels.min() <= 0.0:
                 continue
             background = make_background(method, chosen.energies_mev, variant, chosen.table)
-            members.append(Member(background, weight / total))
+            members.append(Member(background))
     return tuple(members)
 
 
@@ -79,7 +74,10 @@ def spread(
     value: np.ndarray,
     energies_mev: np.ndarray,
 ) -> tuple[np.ndarray, float]:
-    """Return the weighted mean square of the members' differences from a background, and that of their sums.
+    """Return the mean square of the members' differences from a background, and that of their sums.
+
+    The mean is over windows; of the shapes that the data allow, the one that differs most counts, because which of them is
+    right is not a matter of chance.
 
     Parameters
     ----------
@@ -88,13 +86,16 @@ def spread(
     value
         The background that stands, at `energies_mev`.
     """
-    square, of_sum, used = np.zeros(energies_mev.size), 0.0, 0.0
+    squares: dict[str, list[np.ndarray]] = {}
+    of_sums: dict[str, list[float]] = {}
     for member in members:
         status, parameters, covariance = member.background.fit(counts, variance, bad)
         if status not in (CONVERGED, AT_BOUND):
             continue
-        other = member.background.curve(parameters, covariance, energies_mev)[0]
-        square += member.weight * (other - value) ** 2
-        of_sum += member.weight * float((other - value).sum()) ** 2
-        used += member.weight
-    return (square / used, of_sum / used) if used > 0.0 else (np.full_like(value, np.nan), float("nan"))
+        difference = member.background.curve(parameters, covariance, energies_mev)[0] - value
+        squares.setdefault(member.background.method, []).append(difference**2)
+        of_sums.setdefault(member.background.method, []).append(float(difference.sum()) ** 2)
+    if not squares:
+        return np.full_like(value, np.nan), float("nan")
+    worst = np.max([np.mean(found, axis=0) for found in squares.values()], axis=0)
+    return worst, max(float(np.mean(found)) for found in of_sums.values())

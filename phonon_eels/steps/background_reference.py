@@ -28,7 +28,7 @@ class Reference:
     def variance_at(self, energies_mev: np.ndarray) -> np.ndarray:
         """Return the variance of the peak of unit height at some energies; its shift and width are left out."""
         own = self.table[0] + self.table[1] * np.arange(self.variance.size)
-        return np.interp(energies_mev, own, self.variance)
+        return np.asarray(np.interp(energies_mev, own, self.variance))
 
 
 def measured_reference(image: SpectrumImage, settings: SubtractZlp, half_width: int) -> Reference:
@@ -51,7 +51,7 @@ def measured_reference(image: SpectrumImage, settings: SubtractZlp, half_width: 
         ) from problem
     if columns.shape[1] < 2:
         raise DataError(f"subtract_zlp.reference_file = {name} has one column; it needs energy in meV and counts")
-    table, height = reference_table(columns[:, 0], columns[:, 1])
+    table = reference_table(columns[:, 0], columns[:, 1])[0]
     message = (
         f"the zero-loss peak of {name} was scaled, shifted and stretched to the windows; its own noise is not known and not in "
         f"the variance, and its phonons, if it is no vacuum, are subtracted too"
@@ -73,7 +73,9 @@ def _from_region(image: SpectrumImage, region: tuple[int, int, int, int], half_w
     variance = block_variance(counts, given, image.noise, half_width)
     finite = np.isfinite(counts).all(axis=2)
     if not finite.any():
-        raise DataError(f"subtract_zlp.reference_region = {list(region)} holds no finite spectrum; choose another region")
+        raise DataError(
+            f"subtract_zlp.reference_region = {list(region)} holds no finite spectrum; choose another region"
+        )
     n = int(finite.sum())
     table, height = reference_table(image.energy.energies_mev, counts[finite].mean(axis=0) - image.noise.dark_level)
     own = np.nan_to_num(variance[finite].mean(axis=0)) / n / height**2

@@ -59,7 +59,7 @@ class _Method:
         """
         spectra = np.ascontiguousarray(counts, dtype=np.float64)
         n = spectra.shape[0]
-        finite = np.isfinite(spectra).all(axis=1)
+        finite = np.asarray(np.isfinite(spectra).all(axis=1))
         report = np.zeros((n, 3))
         report[:, 2] = np.nan
         if self.settings.method == "richardson_lucy":
@@ -227,7 +227,11 @@ def _mean_variance(image: SpectrumImage, fwhm_mev: float) -> np.ndarray:
 def _fractions(context: StepContext, image: SpectrumImage) -> np.ndarray:
     """Return by which fractions of a channel the positions were moved; empty if they were not."""
     maps = context.maps.get("align_zlp")
-    if context.summaries.get("align_zlp", {}).get("alignment") != "resample" or maps is None or "zlp_center_mev" not in maps:
+    if (
+        context.summaries.get("align_zlp", {}).get("alignment") != "resample"
+        or maps is None
+        or "zlp_center_mev" not in maps
+    ):
         return np.empty(0)
     channel = np.asarray(maps["zlp_center_mev"].values) / image.energy.dispersion_mev
     return np.asarray(np.modf(channel[np.isfinite(channel)])[0])
@@ -258,7 +262,9 @@ def _held_out_iterations(image: SpectrumImage, method: _Method, seed: int) -> in
     Leiner, Duan, Wasserman and Ramdas 2023 (data fission), doi:10.1080/01621459.2023.2270748.
     """
     if image.variance is None:
-        raise DataError("deconvolve.stop = held_out needs spectra with a variance; run align_zlp with alignment resample")
+        raise DataError(
+            "deconvolve.stop = held_out needs spectra with a variance; run align_zlp with alignment resample"
+        )
     rows, columns = image.shape[:2]
     places = np.unique(np.linspace(0, rows * columns - 1, min(HELD_OUT_POSITIONS, rows * columns)).astype(int))
     counts, variance = [], []
@@ -303,7 +309,9 @@ def _maps(
             lift = np.where(finite & lucy, np.maximum(0.0, -spectra.min(axis=1)), 0.0)
             flat = finite & lucy & ~(spectra.sum(axis=1) + lift * spectra.shape[1] > 0.0)
             status = np.where(flat, EMPTY, np.where(finite, DONE, NOT_FINITE))
-            report = np.stack([np.full(lift.size, settings.iterations if lucy else 0), lift, np.full(lift.size, np.nan)], 1)
+            report = np.stack(
+                [np.full(lift.size, settings.iterations if lucy else 0), lift, np.full(lift.size, np.nan)], 1
+            )
         return np.concatenate([status[:, None], report], axis=1).T.reshape(4, *counts.shape[:2])
 
     rows = context.backend.map_rows(block, [image.counts, image.variance], progress=context.progress)

@@ -130,7 +130,9 @@ def std_factors(
         estimates = np.linalg.solve(information, weighted @ noise.after[:, near].T)
         quoted = np.sqrt(np.diag(np.linalg.inv(information)))
         factor = estimates.std(axis=1, ddof=1) / quoted
-        rows.append((row["mode"], row["energy_mev"], factor[1], factor[0], 1.0 / np.sqrt(2.0 * len(noise.after)), length))
+        rows.append(
+            (row["mode"], row["energy_mev"], factor[1], factor[0], 1.0 / np.sqrt(2.0 * len(noise.after)), length)
+        )
     columns = ["mode", "energy_mev", "energy_std_factor", "area_std_factor", "relative_std", "correlation_length_mev"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -170,7 +172,12 @@ def maxima_table(
             seen.add(number)
             used.add(other)
     rows = [
-        (energies_mev[k], above[n], n in seen, "seen before deconvolution" if n in seen else "none: only after deconvolution")
+        (
+            energies_mev[k],
+            above[n],
+            n in seen,
+            "seen before deconvolution" if n in seen else "none: only after deconvolution",
+        )
         for n, k in enumerate(found)
     ]
     return pd.DataFrame(rows, columns=columns)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phonon_eels.kernels.deconvolve import Response, convolve_one
+from phonon_eels.kernels.convolve import convolve_one
+from phonon_eels.kernels.deconvolve import Response
 
 if TYPE_CHECKING:
     import pandas as pd

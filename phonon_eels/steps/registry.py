@@ -60,7 +60,7 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("ingest", makes_image=True, shared=("acquisition",)),
     StepEntry("register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",)),
     StepEntry("remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",)),
-    StepEntry("align_zlp", makes_image=True, shared=("acquisition", "route")),
+    StepEntry("align_zlp", makes_image=True, shared=("route",)),
     StepEntry("calibrate", off=("method", "off"), makes_image=True, needs=("align_zlp",), shared=("material",)),
     StepEntry("normalise", off=("method", "none"), makes_image=True, needs=("align_zlp",), classic_only=True),
     StepEntry("denoise", off=("method", "none"), makes_image=True, classic_only=True),

@@ -211,7 +211,7 @@ def _fit(image: SpectrumImage, context: StepContext, plan: Plan) -> BackgroundFi
     """Fit every position; positions do not know of each other."""
     shown, dark = plan.shown_mev, image.noise.dark_level
 
-    def block(_: int, counts: np.ndarray, variance: np.ndarray | None, bad: np.ndarray | None) -> BackgroundFit:
+    def block(_first: int, counts: np.ndarray, variance: np.ndarray | None, bad: np.ndarray | None) -> BackgroundFit:
         rows, columns = counts.shape[:2]
         parameters = np.full((rows, columns, MAX_PARAMETERS), np.nan)
         covariance = np.full((rows, columns, MAX_PARAMETERS**2), np.nan)
@@ -222,8 +222,8 @@ def _fit(image: SpectrumImage, context: StepContext, plan: Plan) -> BackgroundFi
         for at in np.ndindex(rows, columns):
             mask = None if bad is None else bad[at]
             status[at], parameters[at], covariance[at] = plan.background.fit(spectra[at], spreads[at], mask)
-            value, _, total = plan.background.curve(parameters[at], covariance[at], shown)
-            area[at], area_std[at] = value.sum(), np.sqrt(total)
+            value, _, of_sum = plan.background.curve(parameters[at], covariance[at], shown)
+            area[at], area_std[at] = value.sum(), np.sqrt(of_sum)
             if plan.members and np.isfinite(area[at]):
                 square = spread(plan.members, spectra[at], spreads[at], mask, value, shown)[1]
                 area_syst[at] = np.sqrt(square)

@@ -1,5 +1,6 @@
 """Backgrounds under the phonons."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from phonon_eels.config.settings import SubtractZlp
 from phonon_eels.errors import DataError
 from phonon_eels.spectrum_image import Acquisition, NoiseModel, SpectrumImage
+from phonon_eels.steps.background_models import SHAPES
 from phonon_eels.steps.subtract_zlp import subtract_zlp
 from tests.unit.steps.classic_scans import axis, context_of, elastic, image_of, noisy_image, phonons
 
@@ -18,6 +20,14 @@ def clean_image(**fields: Any) -> SpectrumImage:
     energy = axis()
     mean = elastic(energy.energies_mev) + phonons(energy.energies_mev)
     return image_of(np.broadcast_to(mean, (2, 2, mean.size)).copy(), energy, **fields)
+
+
+def vacuum_beside(image: SpectrumImage, seed: int = 9) -> SpectrumImage:
+    """Replace the first column by vacuum: a zero-loss peak of another height, no phonons."""
+    counts = np.array(image.counts)
+    mean = 0.7 * (elastic(image.energy.energies_mev) + 2.0)
+    counts[:, 0] = np.random.default_rng(seed).poisson(np.broadcast_to(mean, counts[:, 0].shape))
+    return image.with_(counts=counts)
 
 
 def test_known_tail_leaves_the_phonons() -> None:
@@ -33,20 +43,23 @@ def test_known_tail_leaves_the_phonons() -> None:
     assert set(result.maps["status"].values.ravel()) <= {0, 1}
 
 
-@pytest.mark.parametrize("method", ["pearson7", "log_quadratic", "power_law", "exponential"])
+@pytest.mark.parametrize("method", [*SHAPES])
 def test_every_method_works_and_differs(method: str) -> None:
-    result = subtract_zlp(noisy_image(2, 2), SubtractZlp(method=method, windows_mev=CLEAR), context_of())
+    region = (0, 1, 0, 0) if method == "reference" else None
+    settings = SubtractZlp(method=method, windows_mev=CLEAR, reference_region=region, compare_models=False)
+    result = subtract_zlp(vacuum_beside(noisy_image(2, 2)), settings, context_of())
     loss, variance = np.asarray(result.image.counts), np.asarray(result.image.variance)
     assert np.isfinite(loss).all()
     assert (variance > 0.0).all()
+    loss, variance = loss[:, 1:], variance[:, 1:]
     assert loss.min() < 0.0  # negative values are data
     assert result.summary["method"] == method
     for name in result.maps.data_vars:
         assert result.maps[name].attrs["units"]
-        if name != "status" and not name.endswith("_std"):
+        if name != "status" and not name.endswith("_std"):  # no ensemble here
             assert f"{name}_std" in result.maps
     phonon = (result.image.energy.energies_mev > 70.0) & (result.image.energy.energies_mev < 86.0)
-    assert loss[..., phonon].mean() == pytest.approx(60.0, abs=40.0 if method == "exponential" else 15.0)
+    assert loss[..., phonon].mean() == pytest.approx(60.0, abs=40.0 if method.startswith("exp") else 20.0)
 
 
 def test_variance_of_the_background_is_added() -> None:
@@ -174,3 +187,96 @@ def test_mirrored_gain_needs_a_temperature_and_a_gain_side() -> None:
     warm = clean_image(acquisition=Acquisition(temperature_k=293.0))
     with pytest.raises(DataError, match="energy-gain side"):
         subtract_zlp(warm, SubtractZlp(method="mirrored_gain", output_window_mev=(70.0, 200.0)), context_of())
+
+
+def test_measured_reference_from_vacuum_in_the_scan() -> None:
+    image = vacuum_beside(noisy_image(40, 4))
+    settings = SubtractZlp(method="reference", windows_mev=CLEAR, reference_region=(0, 39, 0, 0))
+    result = subtract_zlp(image, settings, context_of())
+    energies = result.image.energy.energies_mev
+    mean = np.asarray(result.image.counts)[:, 1:].mean(axis=(0, 1))
+    assert mean[10:] == pytest.approx(phonons(energies)[10:], abs=8.0)
+    assert any("mean zero-loss peak of 40 positions" in message for message in result.messages)
+    assert np.abs(result.maps["background_shift_mev"].values[:, 1:]).mean() < 1.5
+    one = settings.model_copy(update={"reference_region": (0, 0, 0, 0)})
+    noisier = np.asarray(subtract_zlp(image, one, context_of()).image.variance)[:, 1:].mean()
+    assert noisier > 1.2 * np.asarray(result.image.variance)[:, 1:].mean()  # one position of vacuum is noise for all
+
+
+def test_measured_reference_from_a_file(tmp_path: Path) -> None:
+    energies = np.arange(-50.0, 260.0, 0.5)
+    name = tmp_path / "vacuum.csv"
+    np.savetxt(name, np.stack([energies, 3.0 * elastic(energies - 1.2)], axis=1), delimiter=",", header="meV, counts")
+    settings = SubtractZlp(method="reference", windows_mev=CLEAR, reference_file=str(name))
+    result = subtract_zlp(clean_image(), settings, context_of())
+    shown = result.image.energy.energies_mev
+    loss = np.asarray(result.image.counts)
+    assert loss == pytest.approx(np.broadcast_to(phonons(shown), loss.shape), abs=4.0)
+    (tmp_path / "words.csv").write_text("no numbers here")
+    bad = settings.model_copy(update={"reference_file": str(tmp_path / "words.csv")})
+    with pytest.raises(DataError, match="cannot be read"):
+        subtract_zlp(clean_image(), bad, context_of())
+    outside = SubtractZlp(method="reference", reference_region=(0, 9, 0, 0))
+    with pytest.raises(DataError, match=r"reference_region = \[0, 9, 0, 0\] does not lie in the scan"):
+        subtract_zlp(clean_image(), outside, context_of())
+    with pytest.raises(ValueError, match=r"needs either subtract_zlp\.reference_region"):
+        SubtractZlp(method="reference")
+
+
+def test_models_are_compared_and_the_right_one_wins() -> None:
+    energy = axis()
+    mean = 4e6 * np.maximum(energy.energies_mev, 5.0) ** -2.2
+    counts = np.random.default_rng(16).poisson(np.broadcast_to(mean, (8, 8, mean.size)))
+    result = subtract_zlp(image_of(counts, energy), SubtractZlp(method="exponential", windows_mev=CLEAR), context_of())
+    table = result.tables["models"].set_index("method")
+    assert table.index[0] == "power_law"
+    assert table.loc["power_law", "chi2_per_dof"] == pytest.approx(1.0, abs=0.1)
+    assert table.loc["power_law", "held_out_chi2_per_channel"] < table.loc["exponential", "held_out_chi2_per_channel"]
+    assert table.loc["power_law", "delta_bic"] == 0.0
+    assert table["akaike_weight"].sum() == pytest.approx(1.0)
+    assert result.summary["best_model"] == "power_law"
+    assert any("by AIC power_law describes the windows better" in message for message in result.messages)
+
+
+def test_ensemble_widens_the_variance_and_is_kept_apart() -> None:
+    image = noisy_image(3, 3)
+    plain = SubtractZlp(method="power_law", windows_mev=CLEAR)
+    narrow = subtract_zlp(image, plain, context_of())
+    wide = subtract_zlp(image, plain.model_copy(update={"ensemble": "windows_and_models"}), context_of())
+    assert np.array_equal(np.asarray(wide.image.counts), np.asarray(narrow.image.counts))
+    assert (np.asarray(wide.image.variance) >= np.asarray(narrow.image.variance)).all()
+    assert np.asarray(wide.image.variance).mean() > 1.02 * np.asarray(narrow.image.variance).mean()
+    assert "background_counts_syst" not in narrow.maps
+    assert (wide.maps["background_counts_syst"].values > 0.0).all()
+    assert wide.summary["ensemble"]["members"] >= 3
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize(
+    ("method", "truth"),
+    [
+        ("power_law", "power_law"),
+        ("log_quadratic", "power_law"),
+        ("log_quadratic", "log_quadratic"),
+        ("exp_polynomial2", "exponential"),
+        ("exponential", "exponential"),
+    ],
+)
+def test_coverage_with_windows_and_models_varied(method: str, truth: str) -> None:
+    """The area of the background under the modes lies in its interval at least as often as stated."""
+    energy = axis()
+    e = np.maximum(energy.energies_mev, 5.0)
+    mean = {
+        "power_law": 600.0 * (e / 40.0) ** -2.2,
+        "exponential": 600.0 * np.exp(-0.022 * (e - 40.0)),
+        "log_quadratic": 600.0 * np.exp(-1.4 * np.log(e / 40.0) - 0.5 * np.log(e / 40.0) ** 2),
+    }[truth]
+    out = (energy.energies_mev >= 20.0) & (energy.energies_mev <= 200.0)
+    counts = np.random.default_rng(17).poisson(np.broadcast_to(mean, (12, 14, mean.size)))
+    settings = SubtractZlp(method=method, windows_mev=((14.0, 26.0), (100.0, 160.0)), ensemble="windows_and_models")
+    maps = subtract_zlp(image_of(counts, energy), settings, context_of()).maps
+    error = maps["background_counts"].values - mean[out].sum()
+    inside = np.abs(error) / np.hypot(maps["background_counts_std"].values, maps["background_counts_syst"].values)
+    for nominal, limit in ((0.683, 1.0), (0.954, 2.0)):
+        lowest = nominal - 2.33 * np.sqrt(nominal * (1.0 - nominal) / inside.size)  # 99 %, one-sided
+        assert (inside < limit).mean() >= lowest
