@@ -174,14 +174,14 @@ def _verdict(models: pd.DataFrame, method: str) -> str:
     own = models[models["method"] == method].iloc[0]
     held = "held_out_chi2_per_channel"
     sentence = (
-        f"background {method}: chi-squared {own['chi2_per_dof']:.2f} per degree of freedom in its windows, {own[held]:.2f} per "
+        f"background {method}: chi-squared {own['chi2_per_dof']:.2f} per degree of freedom in its windows, {own[held]:.3g} per "
         f"channel on channels held out"
     )
     if best["method"] == method:
         return f"{sentence}; the best of {len(models)} shapes by AIC"
     return (
         f"{sentence}; by AIC {best['method']} describes the windows better (by {own['delta_aic']:.1f} per spectrum, "
-        f"{best[held]:.2f} per channel held out): see the table models"
+        f"{best[held]:.3g} per channel held out): see the table models"
     )
 
 
