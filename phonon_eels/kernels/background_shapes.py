@@ -147,11 +147,9 @@ def start_background(
         return 0
     # The straight line through the means of the lower and the upper half of the channels, on the logarithm.
     n = energies.shape[0]
-    used = 0.0
+    used = seen = low = high = low_at = high_at = n_low = n_high = 0.0
     for i in range(n):
         used += 1.0 if weight[i] > 0.0 else 0.0
-    seen = 0.0
-    low = high = low_at = high_at = n_low = n_high = 0.0
     for i in range(n):
         if weight[i] <= 0.0:
             continue
