@@ -38,6 +38,7 @@ CONFINED = {
     "qtpy": ("viewer",),
     "magicgui": ("viewer",),
     "PyQt6": ("viewer",),
+    "pyqtgraph": ("viewer",),
     "snakemake": (),
 }
 
