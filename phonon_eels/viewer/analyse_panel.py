@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QScrollArea,
     QStackedWidget,
     QVBoxLayout,
-    QWidget,
 )
 
 from phonon_eels.backends.select import select_backend
@@ -32,6 +31,7 @@ from phonon_eels.viewer.background import Background, later
 from phonon_eels.viewer.form_widgets import SectionForm
 from phonon_eels.viewer.linking import LAYERS_DELAY_MS, ViewerLink
 from phonon_eels.viewer.notices import guarded, slot, tell, tell_problem
+from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.running import Job, Stopped, run_job
 from phonon_eels.viewer.sessions import Session
 
@@ -46,7 +46,7 @@ SHORTCUTS = (
 )
 
 
-class AnalysePanel(QWidget):
+class AnalysePanel(Panel):
     """Docked at the right."""
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -187,7 +187,9 @@ class AnalysePanel(QWidget):
     @guarded
     def copy_config(self) -> None:
         """Put the settings on the clipboard, as they stand in pipelines/config.yaml."""
-        QApplication.clipboard().setText(forms.config_text(self.settings()))
+        clipboard = QApplication.clipboard()
+        assert clipboard is not None  # there is one as soon as there is a window
+        clipboard.setText(forms.config_text(self.settings()))
         tell("copied: paste it into pipelines/config.yaml in place of the keys of the same name")
 
     @guarded
@@ -253,7 +255,9 @@ class AnalysePanel(QWidget):
     def _region(self, session: Session) -> np.ndarray:
         layer = next((layer for layer in self.viewer.layers if type(layer).__name__ == "Shapes"), None)
         if layer is None or not len(layer.data):
-            raise DataError("no region is drawn; press `draw` in the panel Spectrum, and drag a rectangle over the image")
+            raise DataError(
+                "no region is drawn; press `draw` in the panel Spectrum, and drag a rectangle over the image"
+            )
         chosen = sorted(layer.selected_data) or [len(layer.data) - 1]
         masks = [
             regions.shape_mask(
@@ -287,7 +291,9 @@ class AnalysePanel(QWidget):
         self._set_running(False)
         skipped = [f"{name}: {result.skipped}" for name, result in session.results.items() if result.skipped]
         told = [f"{name}: {text}" for name, result in session.results.items() for text in result.messages]
-        self.words.setText(f"{session.name}: done. " + (f"{len(told)} remarks, {len(skipped)} skipped." if told or skipped else ""))
+        self.words.setText(
+            f"{session.name}: done. " + (f"{len(told)} remarks, {len(skipped)} skipped." if told or skipped else "")
+        )
         self.words.setToolTip("\n".join([*told, *skipped]))
         self._loaded = session.settings
         self._session = session

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QPushButton, QVBoxLayout
 
 from phonon_eels.figures.style import layer_colours, robust_limits
 from phonon_eels.viewer import regions
@@ -14,6 +14,7 @@ from phonon_eels.viewer.background import later
 from phonon_eels.viewer.layers import KEY
 from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
 from phonon_eels.viewer.notices import guarded, slot
+from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.plots import INK, PALETTE, pen, pg, plot, plots, pretty
 from phonon_eels.viewer.sessions import Session
 
@@ -22,7 +23,7 @@ SELECT_DELAY_MS = 60
 MOST_POINTS = 20_000
 
 
-class DistributionsPanel(QWidget):
+class DistributionsPanel(Panel):
     """Docked at the right."""
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -39,8 +40,8 @@ class DistributionsPanel(QWidget):
         self._layers_changed()
 
     def _build(self) -> None:
-        self.x, self.y = QComboBox(), QComboBox()
-        for box in (self.x, self.y):
+        self.map_x, self.map_y = QComboBox(), QComboBox()
+        for box in (self.map_x, self.map_y):
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             box.setMinimumContentsLength(18)
             box.currentIndexChanged.connect(lambda _: self._draw())
@@ -62,7 +63,7 @@ class DistributionsPanel(QWidget):
         self.box.sigRegionChanged.connect(lambda *_: self._chosen_by("box"))
         self._by = ""
         grid = QGridLayout()
-        for row, (word, widget) in enumerate((("map", self.x), ("against", self.y))):
+        for row, (word, widget) in enumerate((("map", self.map_x), ("against", self.map_y))):
             grid.addWidget(QLabel(word), row, 0)
             grid.addWidget(widget, row, 1)
         grid.setColumnStretch(1, 1)
@@ -81,7 +82,12 @@ class DistributionsPanel(QWidget):
         found = {}
         for layer in self.viewer.layers:
             entry = getattr(layer, "metadata", {}).get(KEY)
-            if entry and entry["session"] is self.session and type(layer).__name__ == "Image" and entry["step"] != "window":
+            if (
+                entry
+                and entry["session"] is self.session
+                and type(layer).__name__ == "Image"
+                and entry["step"] != "window"
+            ):
                 found[layer.name] = layer
         return found
 
@@ -90,10 +96,10 @@ class DistributionsPanel(QWidget):
         session = self.link.session()
         self.session = session
         names = list(reversed(self._maps()))
-        if names == [self.x.itemText(k) for k in range(self.x.count())]:
+        if names == [self.map_x.itemText(k) for k in range(self.map_x.count())]:
             return
         wanted = []
-        for box, preferred in ((self.x, "energy (meV)"), (self.y, "area (e⁻)")):
+        for box, preferred in ((self.map_x, "energy (meV)"), (self.map_y, "area (e⁻)")):
             blocked = box.blockSignals(True)
             kept = box.currentText()
             box.clear()
@@ -121,7 +127,7 @@ class DistributionsPanel(QWidget):
         self.histogram.clear()
         self.scatter.clear()
         self.legend.clear()
-        session, x, y = self.session, self._values(self.x), self._values(self.y)
+        session, x, y = self.session, self._values(self.map_x), self._values(self.map_y)
         self.clear_selection()
         if session is None or x is None or y is None or x.shape != session.shape:
             self.words.setText("No maps yet: open a results folder, or run steps in the panel Analyse.")
@@ -160,9 +166,9 @@ class DistributionsPanel(QWidget):
             self.scatter.setTitle(f"every {every}th position", color=INK, size="8pt")
         self._here = pg.ScatterPlotItem(size=13, brush=None, pen=pen(INK, 2.0))
         self.scatter.addItem(self._here)
-        self.histogram.setLabel("bottom", self.x.currentText(), color=INK, **{"font-size": "11px"})
-        self.scatter.setLabel("bottom", self.x.currentText(), color=INK, **{"font-size": "11px"})
-        self.scatter.setLabel("left", self.y.currentText(), color=INK, **{"font-size": "11px"})
+        self.histogram.setLabel("bottom", self.map_x.currentText(), color=INK, **{"font-size": "11px"})
+        self.scatter.setLabel("bottom", self.map_x.currentText(), color=INK, **{"font-size": "11px"})
+        self.scatter.setLabel("left", self.map_y.currentText(), color=INK, **{"font-size": "11px"})
 
     def _place_tools(self, limits: list[tuple[float, float]]) -> None:
         """Put span and box at the edge of the plots, holding nothing yet."""
@@ -175,7 +181,7 @@ class DistributionsPanel(QWidget):
         self.histogram.addItem(self.span)
         self.scatter.addItem(self.box)
         self.histogram.setXRange(x0, x1 + 0.07 * (x1 - x0), padding=0.02)
-        self.histogram.setYRange(0.0, 1.3 * max(self._highest, 1.0), padding=0.0)  # room for the legend
+        self.histogram.setYRange(0.0, 1.5 * max(self._highest, 1.0), padding=0.0)  # room for the legend
         self.scatter.setXRange(x0, x1 + 0.11 * (x1 - x0), padding=0.02)
         self.scatter.setYRange(y0, y1, padding=0.04)
 

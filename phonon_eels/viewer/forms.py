@@ -172,7 +172,9 @@ def parse_yaml(text: str, key: Key) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as problem:
-        raise ConfigError(f"{'.'.join(key)} = {text!r}: is not valid YAML; write it as [[26, 43], [188, 236]]") from problem
+        raise ConfigError(
+            f"{'.'.join(key)} = {text!r}: is not valid YAML; write it as [[26, 43], [188, 236]]"
+        ) from problem
 
 
 def yaml_text(value: Any) -> str:

@@ -19,6 +19,7 @@ KEY = "phonon_eels"
 """Where a layer's metadata hold its `Session` ("session"), what it shows ("name", "step", "mode") and its unit."""
 
 SELECTION_COLOUR = "#E69F00"
+NOTHING = (0.0, 0.0, 0.0, 0.0)
 WINDOW_SAMPLE_ROWS = 8
 
 
@@ -146,7 +147,7 @@ def _zero_loss(session: Session) -> Iterator[Layer]:
 
 
 def _mode_maps(session: Session) -> Iterator[Layer]:
-    """The primary mode's layers first; a shift from the scan's mean beside each energy, in diverging colours."""
+    """The primary mode's layers first; its shift from the scan's mean beside its energy, in diverging colours."""
     from phonon_eels.figures.maps import mode_limits
     from phonon_eels.figures.style import robust_limits, std_limits, symmetric_limits
 
@@ -156,7 +157,9 @@ def _mode_maps(session: Session) -> Iterator[Layer]:
     energy = energy_name(maps)
     words = {energy: "energy", "fwhm_mev": "FWHM", "area_e": "area"}
     colours = {energy: "viridis", "fwhm_mev": "plasma", "area_e": "magma"}
-    for mode in _ranked_modes(session, maps):
+    modes = _ranked_modes(session, maps)
+    first = modes[0]
+    for mode in modes:
         part = maps.sel(mode=mode, drop=True)
         for name, word in words.items():
             word = f"apparent {word}" if name.startswith("apparent") else word
@@ -172,7 +175,7 @@ def _mode_maps(session: Session) -> Iterator[Layer]:
                     session, std, f"{mode} {word} σ", unit=unit, limits=std_limits(std), colormap="cividis",
                     step="fit_peaks", name=f"{name}_std", mode=mode,
                 )  # fmt: skip
-            if name == energy:
+            if name == energy and mode == first:
                 shift = values - _mean_energy(session, mode, values)
                 best = np.where(std <= np.nanmedian(std), shift, np.nan) if np.isfinite(std).any() else shift
                 yield image_layer(
@@ -235,17 +238,19 @@ def flag_layer(
     import pandas as pd
 
     from phonon_eels.figures.maps import flag_names
-    from phonon_eels.figures.style import PALETTE
+    from phonon_eels.figures.style import FAILED, PALETTE
 
     words = flag_names(array)
     values = np.asarray(array.values, dtype=float)
     labels = np.where(np.isfinite(values), np.nan_to_num(values) + 1, 0).astype(np.uint8)
     shades = ["#8a8f94", *PALETTE[1:], PALETTE[0]]
-    colour = {flag: colours[word] if colours else shades[i % len(shades)] for i, (flag, word) in enumerate(words.items())}
+    colour = {
+        flag: colours[word] if colours else shades[i % len(shades)] for i, (flag, word) in enumerate(words.items())
+    }
     keywords = placed(session, step, name, flags=words, **more)
     keywords |= {
         "name": title,
-        "colormap": {None: (0.0, 0.0, 0.0, 0.0), 0: (0.0, 0.0, 0.0, 0.0), **{f + 1: c for f, c in colour.items()}},
+        "colormap": _label_colours([colour.get(flag, FAILED) for flag in range(max(words, default=0) + 1)]),
         "features": pd.DataFrame({"index": [0, *[f + 1 for f in words]], "meaning": ["", *words.values()]}),
         "opacity": 0.45,
         "visible": False,
@@ -253,12 +258,22 @@ def flag_layer(
     return labels, keywords, "labels"
 
 
+def _label_colours(colours: list[str]) -> Any:
+    """Return the colours of labels 1, 2, …; 0 is transparent.
+
+    The cyclic kind: for a dictionary of colours napari compiles code, which takes seconds per layer.
+    """
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    return CyclicLabelColormap(colors=[NOTHING, *colours])
+
+
 def selection_layer(session: Session, mask: np.ndarray, title: str) -> Layer:
     """Return positions that something was chosen by (a phase bin, a part of a histogram) as a labels layer."""
     keywords = placed(session, "selection", "selection")
     keywords |= {
         "name": title,
-        "colormap": {None: (0.0, 0.0, 0.0, 0.0), 0: (0.0, 0.0, 0.0, 0.0), 1: SELECTION_COLOUR},
+        "colormap": _label_colours([SELECTION_COLOUR]),
         "opacity": 0.65,
     }
     return mask.astype(np.uint8), keywords, "labels"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout
 
 from phonon_eels.figures.modulation import amplitude_of, p_text, ranked_pairs
 from phonon_eels.steps.report_numbers import plus_minus
@@ -16,6 +16,7 @@ from phonon_eels.viewer import regions
 from phonon_eels.viewer.background import later
 from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
 from phonon_eels.viewer.notices import guarded
+from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.plots import INK, PALETTE, error_bars, line, pen, pg, plot, plots, pretty, vertical
 from phonon_eels.viewer.sessions import Session
 
@@ -25,7 +26,7 @@ TICKS = [[(-np.pi, "−π"), (-np.pi / 2, "−π/2"), (0.0, "0 (crest)"), (np.pi
 STEP = "measure_modulation"
 
 
-class ModulationPanel(QWidget):
+class ModulationPanel(Panel):
     """Docked at the right."""
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -165,12 +166,18 @@ class ModulationPanel(QWidget):
         line(self.periods, PALETTE[0], 1.5).setData(
             table["period_nm"].to_numpy(float), table["statistic"].to_numpy(float)
         )
-        found = session.results["map_superstructure"].summary.get("period_nm") if "map_superstructure" in session.results else None
+        found = (
+            session.results["map_superstructure"].summary.get("period_nm")
+            if "map_superstructure" in session.results
+            else None
+        )
         if isinstance(found, Mapping) and found.get("value") is not None:
             mark = vertical(self.periods, PALETTE[1], "--", 1.5)
             mark.setPos(float(found["value"]))
             mark.setVisible(True)
-            self.periods.setTitle(f"HAADF: {plus_minus(found['value'], found.get('std'), 'nm')}", color=PALETTE[1], size="9pt")
+            self.periods.setTitle(
+                f"HAADF: {plus_minus(found['value'], found.get('std'), 'nm')}", color=PALETTE[1], size="9pt"
+            )
         self.periods.enableAutoRange()
 
     def _sentence(self, session: Session, row: Mapping[str, Any]) -> str:
@@ -181,9 +188,13 @@ class ModulationPanel(QWidget):
         test = p_text(p_value) if math.isfinite(p_value) else "not testable"
         if row.get("role") == "secondary" and math.isfinite(float(row.get("p_value_holm", math.nan))):
             test += f" (for all secondary tests together: {p_text(float(row['p_value_holm']))})"
-        verdict = f"<br>Primary test: <b>{result.summary.get('verdict', '')}</b>" if row.get("role") == "primary" else ""
+        verdict = (
+            f"<br>Primary test: <b>{result.summary.get('verdict', '')}</b>" if row.get("role") == "primary" else ""
+        )
         test = test.replace("<", "&lt;")
-        return f"amplitude <b>{amplitude}</b>, phase {phase}, <b>{test}</b>, {int(row.get('n_units', 0))} planes{verdict}"
+        return (
+            f"amplitude <b>{amplitude}</b>, phase {phase}, <b>{test}</b>, {int(row.get('n_units', 0))} planes{verdict}"
+        )
 
     # --- links --------------------------------------------------------------------------------------------------
 

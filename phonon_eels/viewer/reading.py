@@ -17,7 +17,10 @@ def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[Layer]] | None
     from phonon_eels.viewer.sessions import result_folders
 
     paths = _paths(path)
-    ours = [bool(result_folders(one)) if one.is_dir() and one.suffix != ".zspy" else one.suffix.lower() in SUFFIXES for one in paths]
+    ours = [
+        bool(result_folders(one)) if one.is_dir() and one.suffix != ".zspy" else one.suffix.lower() in SUFFIXES
+        for one in paths
+    ]
     return read_layers if paths and all(ours) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def shape_mask(session: Session, vertices_nm: Any, kind: str, width_nm: float = 
 def _near_path(points: np.ndarray, corners: np.ndarray, width: float) -> np.ndarray:
     reach = max(0.5 * width, 0.5)
     inside = np.zeros(len(points), bool)
-    for start, end in zip(corners[:-1], corners[1:], strict=True):
+    for start, end in pairwise(corners):
         along = end - start
         length = float(along @ along)
         share = np.clip((points - start) @ along / length, 0.0, 1.0) if length > 0.0 else np.zeros(len(points))

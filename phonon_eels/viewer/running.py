@@ -24,34 +24,17 @@ class Stopped(Exception):
     """The user has cancelled; no result of the step that was running is left."""
 
 
-@dataclass(frozen=True)
 class Stoppable:
-    """A backend that looks before every block whether it shall go on.
+    """A backend that looks before every block whether it shall go on."""
 
-    Attributes
-    ----------
-    backend
-        What does the work.
-    stop
-        Set by whoever cancels.
-    """
-
-    backend: Backend
-    stop: threading.Event
-
-    @property
-    def name(self) -> Any:
-        """Name of the backend that does the work, which provenance records."""
-        return self.backend.name
-
-    @property
-    def threads(self) -> int:
-        """Its threads."""
-        return self.backend.threads
+    def __init__(self, backend: Backend, stop: threading.Event) -> None:
+        """Wrap the backend that does the work; `stop` is set by whoever cancels."""
+        self._backend, self._stop = backend, stop
+        self.name, self.threads = backend.name, backend.threads
 
     def check(self) -> None:
         """Raise `Stopped` once it was cancelled."""
-        if self.stop.is_set():
+        if self._stop.is_set():
             raise Stopped
 
     def map_rows(
@@ -63,7 +46,7 @@ class Stoppable:
             self.check()
             return function(*args)
 
-        return self.backend.map_rows(checked, arrays, progress=progress)
+        return self._backend.map_rows(checked, arrays, progress=progress)
 
     def map_cube(
         self,
@@ -79,7 +62,7 @@ class Stoppable:
             self.check()
             return function(*args)
 
-        return self.backend.map_cube(checked, arrays, dtype=dtype, n_channels=n_channels)
+        return self._backend.map_cube(checked, arrays, dtype=dtype, n_channels=n_channels)
 
 
 Report = Callable[[str, int, int], None]

@@ -161,7 +161,12 @@ class Session:
         if maps is None:
             return {}
         energy = energy_name(maps)
-        names = {"energy_mev": energy, "energy_mev_std": f"{energy}_std", "area_e": "area_e", "area_e_std": "area_e_std"}
+        names = {
+            "energy_mev": energy,
+            "energy_mev_std": f"{energy}_std",
+            "area_e": "area_e",
+            "area_e_std": "area_e_std",
+        }
         words = str(maps["mode_status"].attrs["flag_meanings"]).split()
         return {
             str(mode): {
@@ -193,9 +198,7 @@ class Session:
         if self.alignment is not None:
             chosen = chosen & self.alignment.found
         if not chosen.any():
-            raise DataError(
-                "the region holds no position of the scan; draw it over the image, or choose another layer"
-            )
+            raise DataError("the region holds no position of the scan; draw it over the image, or choose another layer")
         fitter, alignment = self.fitter, self.alignment
         if fitter is None or alignment is None:
             return quick_fit(self.image, chosen, self.settings, self.material, backend)
@@ -391,7 +394,9 @@ def _recorded(folder: Path, tree: Mapping[str, Any]) -> tuple[Settings, Material
         settings = settings_from_tree(tree, "settings of the results")
         return settings, load_material(settings.material), ()
     except PhononEELSError as problem:
-        note = f"{folder.name}: the settings of these results cannot be read ({problem}); the defaults are shown instead"
+        note = (
+            f"{folder.name}: the settings of these results cannot be read ({problem}); the defaults are shown instead"
+        )
         return Settings(), load_material("bi2212"), (note,)
 
 

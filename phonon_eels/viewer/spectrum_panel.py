@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 from phonon_eels.backends.select import select_backend
 from phonon_eels.figures.style import robust_limits
@@ -17,6 +17,7 @@ from phonon_eels.viewer.background import Background, later
 from phonon_eels.viewer.layers import default_window, image_layer, window_title
 from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
 from phonon_eels.viewer.notices import guarded, slot, tell, tell_problem
+from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.plots import PIN_COLOURS
 from phonon_eels.viewer.running import Stoppable, Stopped
 from phonon_eels.viewer.sessions import Session
@@ -41,7 +42,7 @@ SHORTCUTS = (
 )
 
 
-class SpectrumPanel(QWidget):
+class SpectrumPanel(Panel):
     """Docked below the image."""
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -193,7 +194,9 @@ class SpectrumPanel(QWidget):
         if shift:
             self.pin(place)
             return
-        again = self.held and self.place is not None and (place.row, place.column) == (self.place.row, self.place.column)
+        again = (
+            self.held and self.place is not None and (place.row, place.column) == (self.place.row, self.place.column)
+        )
         self.held = not again
         self.show_place(place)
         self._show_marks()
@@ -290,7 +293,9 @@ class SpectrumPanel(QWidget):
             for k in chosen
         ]
         if not masks:
-            raise regions.DataError("no shape is drawn; press `draw`, drag a rectangle over the image, or choose a layer")
+            raise regions.DataError(
+                "no shape is drawn; press `draw`, drag a rectangle over the image, or choose a layer"
+            )
         return np.asarray(np.any(masks, axis=0))
 
     @guarded
@@ -335,7 +340,7 @@ class SpectrumPanel(QWidget):
         session = self.link.session()
         if session is None:
             return
-        low, high = (float(end) for end in self.plot.window.getRegion())
+        low, high = (float(end) for end in self.plot.span.getRegion())
 
         def work(stop: Any, report: Any) -> Any:
             return session.window_map(low, high, Stoppable(select_backend("auto"), stop))
@@ -358,11 +363,11 @@ class SpectrumPanel(QWidget):
         self._raise(layer)
 
     def _raise(self, layer: Any) -> None:
-        """Show a map on top of the other maps, once."""
-        index, top = self.viewer.layers.index(layer), len(self.viewer.layers)
-        covering = [other for other in list(self.viewer.layers)[index + 1 :] if other.visible and hasattr(other, "colormap")]
-        if any(type(other).__name__ == "Image" for other in covering):
-            self.viewer.layers.move(index, top)
+        """Show a map above the other maps, and below what is marked on them."""
+        layers = self.viewer.layers
+        above = [k for k, other in enumerate(layers) if type(other).__name__ == "Image" and other.visible]
+        if above and above[-1] > layers.index(layer):
+            layers.move(layers.index(layer), above[-1] + 1)
 
     # --- export -------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,9 @@ class SpectrumPlot(QWidget):
         self.residual.setXLink(self.main)
         self.residual.setYRange(-5, 5, padding=0)
         self.residual.getAxis("left").setTicks([[(-3, "−3"), (0, "0"), (3, "3")]])
-        band = pg.LinearRegionItem((-2, 2), orientation="horizontal", movable=False, brush="#ececec", pen=pen("#ececec"))
+        band = pg.LinearRegionItem(
+            (-2, 2), orientation="horizontal", movable=False, brush="#ececec", pen=pen("#ececec")
+        )
         band.setZValue(-10)
         self.residual.addItem(band, ignoreBounds=True)
         for item in (self.main, self.residual):
@@ -75,11 +77,11 @@ class SpectrumPlot(QWidget):
         self._modes: dict[str, Any] = {}
         self._pins: list[Any] = []
         self._bars = line(self.residual, "#0072B2", stepMode="center", fillLevel=0.0, fillBrush="#0072B255")
-        self.window = pg.LinearRegionItem((70.0, 85.0), brush=WINDOW_COLOUR, pen=pen("#B87800", 1.0))
-        self.window.setZValue(-5)
-        self.window.setVisible(False)
-        self.main.addItem(self.window, ignoreBounds=True)
-        self.window.sigRegionChanged.connect(self._window_moved)
+        self.span = pg.LinearRegionItem((70.0, 85.0), brush=WINDOW_COLOUR, pen=pen("#B87800", 1.0))
+        self.span.setZValue(-5)
+        self.span.setVisible(False)
+        self.main.addItem(self.span, ignoreBounds=True)
+        self.span.sigRegionChanged.connect(self._window_moved)
         self.log, self.subtracted, self.side = True, False, RANGES[0]
         self._last: Shown | None = None
         self._viewed: tuple[Any, ...] = ()
@@ -157,7 +159,9 @@ class SpectrumPlot(QWidget):
         low, high = float(energy[0]), float(energy[-1])
         if self._last is not None and self._last.fit is not None and self.subtracted:
             low, high = max(low, self._first_mode(self._last.fit)), high
-        left, right = {RANGES[0]: (max(low, 10.0), high), RANGES[1]: (low, min(high, -10.0))}.get(self.side, (low, high))
+        left, right = {RANGES[0]: (max(low, 10.0), high), RANGES[1]: (low, min(high, -10.0))}.get(
+            self.side, (low, high)
+        )
         if left >= right:
             left, right = low, high
         key = (self.side, self.subtracted, round(low), round(high))
@@ -198,13 +202,13 @@ class SpectrumPlot(QWidget):
     def show_window(self, shown: bool, ends: tuple[float, float] | None = None) -> None:
         """Show or hide the span of the energy window."""
         if ends is not None:
-            blocked = self.window.blockSignals(True)
-            self.window.setRegion(ends)
-            self.window.blockSignals(blocked)
-        self.window.setVisible(shown)
+            blocked = self.span.blockSignals(True)
+            self.span.setRegion(ends)
+            self.span.blockSignals(blocked)
+        self.span.setVisible(shown)
 
     def _window_moved(self) -> None:
-        low, high = self.window.getRegion()
+        low, high = self.span.getRegion()
         self.window_changed.emit(float(low), float(high))
 
 

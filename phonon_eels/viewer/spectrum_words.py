@@ -60,7 +60,9 @@ def values_html(fit: SpectrumFit | None, stored: Stored, title: str, remark: str
         f"<th align='right'>{word}&nbsp;&nbsp;</th>"
         for word in ("", "energy&nbsp;(meV)", "area&nbsp;(e⁻)" if n == 1 else "area/position", "FWHM")
     )
-    parts.append(f"<table cellspacing='0' cellpadding='1'><tr>{head}<th align='left'>status</th></tr>{''.join(rows)}</table>")
+    parts.append(
+        f"<table cellspacing='0' cellpadding='1'><tr>{head}<th align='left'>status</th></tr>{''.join(rows)}</table>"
+    )
     notes = [remark, *_notes(fit, stored)]
     parts.append("".join(f"<div style='color:#9a5b00'>{escape(note)}</div>" for note in notes if note))
     return "".join(parts)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QMainWindow, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMainWindow, QTabWidget, QVBoxLayout
 
 from phonon_eels.viewer.analyse_panel import AnalysePanel
 from phonon_eels.viewer.distributions_panel import DistributionsPanel
 from phonon_eels.viewer.modulation_panel import ModulationPanel
 from phonon_eels.viewer.notices import guarded
+from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.spectrum_panel import SpectrumPanel
 
 SPECTRUM = "Spectrum (phonon-eels)"
 WIDTH = 350
 
 
-class Workbench(QWidget):
+class Workbench(Panel):
     """Tabs Analyse, Modulation and Distributions; it docks the spectrum below the image, and a scale bar in it."""
 
     def __init__(self, napari_viewer: Any) -> None:
