@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
+import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QFont
 
 from phonon_eels.figures.style import INK, MUTED, PALETTE
 
-# After qtpy: pyqtgraph takes the Qt that is there already.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import pyqtgraph as pg
+# pyqtgraph takes the Qt that is there already, the one that napari has chosen.
 
 __all__ = ["INK", "MUTED", "PALETTE", "error_bars", "line", "pen", "pg", "plot", "plots", "pretty", "vertical"]
 
