@@ -14,7 +14,7 @@ SAMPLES = ("bi2212_modulated", "bi2212_null")
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[Layer]] | None:
     """Return the reader of a spectrum file or a results folder, None for what is not ours."""
     from phonon_eels.io.vendor import SUFFIXES
-    from phonon_eels.viewer.sessions import result_folders
+    from phonon_eels.viewer.opening import result_folders
 
     paths = _paths(path)
     ours = [
@@ -32,7 +32,7 @@ def read_layers(path: PathOrPaths) -> list[Layer]:
     PhononEELSError
         If one cannot be read; napari shows the sentence.
     """
-    from phonon_eels.viewer.sessions import open_path
+    from phonon_eels.viewer.opening import open_path
 
     return [layer for one in _paths(path) for session in open_path(one) for layer in layers_of(session)]
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from phonon_eels.config import Settings
 from phonon_eels.errors import InputFileError
+from phonon_eels.viewer.opening import open_results
 from phonon_eels.viewer.regions import bounding_box
-from phonon_eels.viewer.sessions import Session, crop, open_results
+from phonon_eels.viewer.sessions import Session, crop
 
 if TYPE_CHECKING:
     from phonon_eels.backends.base import Backend, Progress
@@ -35,7 +36,7 @@ class Stoppable:
     def check(self) -> None:
         """Raise `Stopped` once it was cancelled."""
         if self._stop.is_set():
-            raise Stopped
+            raise Stopped("cancelled: no result of the step that was running is left")
 
     def map_rows(
         self, function: Callable[..., Any], arrays: Sequence[Any], *, progress: Progress | None = None

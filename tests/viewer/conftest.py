@@ -92,7 +92,7 @@ def results(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def session(results: Path) -> Any:
     """The results, opened; nothing in it can be changed."""
-    from phonon_eels.viewer.sessions import open_path
+    from phonon_eels.viewer.opening import open_path
 
     return open_path(results)[0]
 

@@ -18,9 +18,10 @@ from phonon_eels.config import Settings
 from phonon_eels.errors import DataError, InputFileError, OutputError
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.layers import KEY, layers_of, session_of
+from phonon_eels.viewer.opening import open_path
 from phonon_eels.viewer.reading import get_reader, open_modulated, read_layers
 from phonon_eels.viewer.running import Job, Stopped, folder_name, run_job
-from phonon_eels.viewer.sessions import Session, crop, open_path
+from phonon_eels.viewer.sessions import Session, crop
 from phonon_eels.viewer.spectrum_words import export, spectrum_table, values_html
 
 
@@ -325,7 +326,7 @@ def test_a_stopped_run_leaves_no_half_result(scan: Path, tmp_path: Path) -> None
             stop.set()
 
     job = Job(open_path(scan)[0], Settings(), None, tmp_path)
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="^cancelled"):
         run_job(job, select_backend("cpu"), stop, report)
     assert sorted(path.name for path in (tmp_path / "corner").iterdir() if not path.name.startswith(".")) == [
         "ingest",

@@ -1,0 +1,145 @@
+"""The spectrum panel in a real napari window: hover, click, pin, region, window, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from phonon_eels.viewer.linking import PINS, Place
+from phonon_eels.viewer.sessions import Session
+from tests.viewer.conftest import wait_until
+from tests.viewer.hands import click, dock, move, world
+
+
+@pytest.fixture
+def spectrum(opened: Any) -> Any:
+    from phonon_eels.viewer.spectrum_panel import SpectrumPanel
+
+    return dock(opened, SpectrumPanel(opened), "bottom")
+
+
+def test_hover_shows_the_position(spectrum: Any, opened: Any, session: Session) -> None:
+    move(opened, world(session, 20, 12))
+    assert (spectrum.place.row, spectrum.place.column) == (20, 12)
+    shown = spectrum.plot.last
+    assert shown.fit.mode_names == ("Sr22", "BiO38", "CuO42", "BiO57", "SrO67", "CuO78")
+    assert np.array_equal(shown.counts_e, session.spectra.at(20, 12)[0], equal_nan=True)
+    assert "row 20, column 12" in spectrum.values.text()
+    assert "±" in spectrum.values.text()
+    move(opened, (-5.0, 0.0))
+    assert (spectrum.place.row, spectrum.place.column) == (20, 12), "outside of the scan nothing changes"
+
+
+def test_click_holds_and_lets_go(spectrum: Any, opened: Any, session: Session) -> None:
+    click(opened, world(session, 5, 6))
+    assert spectrum.held
+    move(opened, world(session, 30, 30))
+    assert (spectrum.place.row, spectrum.place.column) == (5, 6)
+    assert len(opened.layers[PINS].data) == 1
+    click(opened, world(session, 5, 6))
+    assert not spectrum.held
+    assert PINS not in opened.layers
+    move(opened, world(session, 30, 30))
+    assert (spectrum.place.row, spectrum.place.column) == (30, 30)
+
+
+def test_a_drag_is_no_click(spectrum: Any, opened: Any, session: Session) -> None:
+    event = SimpleNamespace(position=world(session, 5, 6), type="mouse_press", modifiers=(), button=1)
+    generator = spectrum.link._pressed(opened, event)
+    next(generator)
+    event.type, event.position = "mouse_move", world(session, 15, 6)
+    next(generator, None)
+    event.type = "mouse_release"
+    next(generator, None)
+    assert not spectrum.held
+
+
+def test_pins_are_compared_and_marked(spectrum: Any, opened: Any, session: Session) -> None:
+    active = opened.layers.selection.active
+    for column in range(8):
+        click(opened, world(session, 10, column), "Shift")
+    assert len(spectrum.pins) == 6, "there are six colours"
+    assert len({colour for _, colour in spectrum.pins}) == 6
+    assert [place.column for place, _ in spectrum.pins] == [2, 3, 4, 5, 6, 7]
+    layer = opened.layers[PINS]
+    assert np.allclose(layer.data[-1], world(session, 10, 7))
+    assert str(layer.units[0]) == "nanometer"
+    assert opened.layers.selection.active is active
+    assert len(spectrum.plot._pins) == 6
+    spectrum.clear_pins()
+    assert PINS not in opened.layers
+    assert not spectrum.plot._pins
+
+
+def test_region_of_a_layer_and_of_a_shape(spectrum: Any, opened: Any, session: Session) -> None:
+    spectrum.region.setCurrentText("CuO2")
+    spectrum.fit_region()
+    wait_until(lambda: "sum of" in spectrum.values.text())
+    assert spectrum.plot.last.fit.good
+    spectrum.draw_region()
+    layer = opened.layers["regions"]
+    assert layer.mode == "add_rectangle"
+    corners = [world(session, r, c) for r, c in ((9.6, 4.6), (9.6, 14.4), (19.4, 14.4), (19.4, 4.6))]
+    layer.add_rectangles([corners])
+    wait_until(lambda: "drawn shape: sum of 100 positions" in spectrum.values.text())
+    layer.add_paths([[world(session, 3, 3), world(session, 3, 12)]], edge_width=0.01)
+    layer.selected_data = {1}
+    spectrum.fit_region()
+    wait_until(lambda: "drawn shape: sum of 10 positions" in spectrum.values.text())
+    opened.layers.remove(layer)
+
+
+def test_control_click_sums_the_layer_there(spectrum: Any, opened: Any, session: Session) -> None:
+    maps = session.maps("assign_layers")
+    assert maps is not None
+    row, column = np.argwhere(maps["layer"].values == 3)[0]
+    click(opened, world(session, int(row), int(column)), "Control")
+    wait_until(lambda: "BiO: sum of" in spectrum.values.text())
+
+
+def test_energy_window_updates_its_map(spectrum: Any, opened: Any, session: Session) -> None:
+    spectrum.window_button.setChecked(True)
+    wait_until(lambda: isinstance(opened.layers["window 73.0 … 83.0 meV (e⁻)"].data, np.ndarray))
+    for high in (50.0, 48.0, 46.0):
+        spectrum.plot.span.setRegion((35.0, high))
+    wait_until(lambda: "window 35.0 … 46.0 meV (e⁻)" in opened.layers)
+    layer = opened.layers["window 35.0 … 46.0 meV (e⁻)"]
+    from phonon_eels.backends.select import select_backend
+
+    assert np.array_equal(layer.data, session.window_map(35.0, 46.0, select_backend("cpu")))
+    assert layer.visible
+    assert sum(name.name.startswith("window") for name in opened.layers) == 1
+
+
+def test_ways_to_draw_a_spectrum(spectrum: Any, opened: Any, session: Session) -> None:
+    spectrum.show_place(Place(session, 20, 12))
+    x0, x1 = spectrum.plot.main.vb.viewRange()[0]
+    assert 0 < x0 < x1
+    assert spectrum.plot.log
+    spectrum.side.setCurrentText("gain side")
+    assert spectrum.plot.main.vb.viewRange()[0][1] < 0
+    spectrum.side.setCurrentText("both sides")
+    spectrum.log_button.click()
+    assert not spectrum.plot.log
+    top = spectrum.plot.main.vb.viewRange()[1][1]
+    assert top > np.nanmax(spectrum.plot.last.counts_e)
+    spectrum.subtract_button.click()
+    fit = spectrum.plot.last.fit
+    drawn = spectrum.plot._sum.getData()[1]
+    assert np.allclose(drawn, fit.model_e - fit.components_e["zlp"] - fit.components_e["background"])
+    assert spectrum.plot.main.vb.viewRange()[1][1] < top
+
+
+def test_export_from_the_panel(
+    spectrum: Any, opened: Any, session: Session, tmp_path: Path, notices: list[str]
+) -> None:
+    spectrum.show_place(Place(session, 20, 12))
+    spectrum.pin(Place(session, 21, 12))
+    written = spectrum.export_to(tmp_path / "spectrum.csv")
+    assert [path.name for path in written] == ["spectrum.csv", "spectrum_values.csv"]
+    assert "pin: row 21" in written[0].read_text("utf-8")
+    assert any("written" in notice for notice in notices)
