@@ -326,7 +326,7 @@ def test_a_stopped_run_leaves_no_half_result(scan: Path, tmp_path: Path) -> None
             stop.set()
 
     job = Job(open_path(scan)[0], Settings(), None, tmp_path)
-    with pytest.raises(Stopped, match="^cancelled"):
+    with pytest.raises(Stopped, match="cancelled: no result"):
         run_job(job, select_backend("cpu"), stop, report)
     assert sorted(path.name for path in (tmp_path / "corner").iterdir() if not path.name.startswith(".")) == [
         "ingest",
