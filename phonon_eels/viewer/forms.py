@@ -82,9 +82,17 @@ def sections() -> tuple[Section, ...]:
     found = [Section(GENERAL, str(schema.get("description", "")), general)]
     for name in ("acquisition", *STEP_NAMES):
         model = definitions[properties[name]["$ref"].rpartition("/")[2]]
-        fields = tuple(_field((name, key), entry) for key, entry in model["properties"].items())
-        found.append(Section(name, str(model.get("description", "")), fields))
+        found.append(Section(name, str(model.get("description", "")), tuple(_fields((name,), model, definitions))))
     return tuple(found)
+
+
+def _fields(key: Key, model: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Field]:
+    """Yield the fields of a model, those of models inside it too."""
+    for name, entry in model["properties"].items():
+        if "$ref" in entry:
+            yield from _fields((*key, name), definitions[entry["$ref"].rpartition("/")[2]], definitions)
+        else:
+            yield _field((*key, name), entry)
 
 
 def _field(key: Key, entry: Mapping[str, Any]) -> Field:
@@ -97,7 +105,7 @@ def _field(key: Key, entry: Mapping[str, Any]) -> Field:
     maximum = inner.get("exclusiveMaximum", inner.get("maximum"))
     name = key[-1]
     ending, unit = next(((end, word) for end, word in UNITS if name.endswith(end)), ("", ""))
-    label = name.removesuffix(ending).replace("_", " ") or name
+    label = " ".join([*key[1:-1], name.removesuffix(ending) or name]).replace("_", " ")
     field = Field(
         key, label, unit, "", _kind(inner), optional, entry.get("default"), tuple(inner.get("enum", ())), minimum, maximum,
         exclusive,

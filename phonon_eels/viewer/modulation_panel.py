@@ -24,6 +24,7 @@ GAP_COLOUR = PALETTE[2]
 CHOSEN = PALETTE[5]
 TICKS = [[(-np.pi, "−π"), (-np.pi / 2, "−π/2"), (0.0, "0 (crest)"), (np.pi / 2, "π/2"), (np.pi, "π")]]
 STEP = "measure_modulation"
+GAP_COLUMNS = ("phase_rad", "gap_mev", "gap_std_mev")
 
 
 class ModulationPanel(Panel):
@@ -139,24 +140,29 @@ class ModulationPanel(Panel):
         self.energies.setYRange(float(np.nanmin(energy - reach)), float(np.nanmax(energy + reach)), padding=0.12)
 
     def _draw_gap(self, session: Session) -> None:
-        """Draw the gap against the same phase: as it was measured on this phase, else the literature's template."""
-        gap = session.material.gap
-        self.gap.setVisible(gap is not None)
-        if gap is None:
+        """Draw the gap against the same phase, as `measure_modulation` compared it; the results say where it is from."""
+        table = session.table(STEP, "gap_curve")
+        self.gap.setVisible(table is not None)
+        if table is None:
             return
-        form = gap.template
-        dense = np.linspace(-np.pi, np.pi, 181)
-        share = 0.5 if form.is_peak_to_peak else 1.0
-        wave = np.cos(dense - form.phase_rad)
-        curve = form.mean_mev * (1.0 + share * form.modulation * wave)
-        width = form.mean_mev * share * form.modulation_std * np.abs(wave)
-        edges = [pg.PlotCurveItem(dense, curve + sign * width, pen=None) for sign in (-1, 1)]
+        parts = {kind: part.sort_values("phase_rad") for kind, part in table.groupby("kind")}
+        phase, gap, std = (parts["harmonic"][name].to_numpy(float) for name in GAP_COLUMNS)
+        edges = [pg.PlotCurveItem(phase, gap + sign * std, pen=None) for sign in (-1, 1)]
         for edge in edges:
             self.gap.addItem(edge)
         self.gap.addItem(pg.FillBetweenItem(*edges, brush=GAP_COLOUR + "40"))
-        line(self.gap, GAP_COLOUR, 1.5).setData(dense, curve)
-        self.gap.setYRange(float((curve - width).min()), float((curve + width).max()), padding=0.15)
-        self.gap.setTitle("gap (literature, not measured here)", color=GAP_COLOUR, size="9pt")
+        line(self.gap, GAP_COLOUR, 1.5).setData(phase, gap)
+        low, high = (gap - std).min(), (gap + std).max()
+        measured = "measured" in parts
+        if measured:
+            phase, gap, std = (parts["measured"][name].to_numpy(float) for name in GAP_COLUMNS)
+            phase = np.angle(np.exp(1j * phase))
+            error_bars(self.gap, phase, gap, std, GAP_COLOUR)
+            self.gap.addItem(pg.ScatterPlotItem(phase, gap, size=6, brush=GAP_COLOUR, pen=None))
+            low, high = min(low, (gap - std).min()), max(high, (gap + std).max())
+        self.gap.setYRange(float(low), float(high), padding=0.15)
+        words = "gap (your curve)" if measured else "gap (literature, not measured here)"
+        self.gap.setTitle(words, color=GAP_COLOUR, size="9pt")
 
     def _draw_periods(self, session: Session) -> None:
         table = session.table(STEP, "period_scan")

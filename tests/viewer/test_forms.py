@@ -26,6 +26,7 @@ def changed_settings() -> Settings:
             "calibrate": {"method": "lines", "lines": [{"mode": "CuO78", "energy_mev": 78.25}]},
             "subtract_zlp": {"windows_mev": [[20.0, 30.0], [100.0, 110.0]]},
             "map_superstructure": {"antiphase_planes": False},
+            "measure_modulation": {"gap": {"template_phase_rad": 0.5}},
             "fit_peaks": {"background": "linear", "tail_std": 0.012345678901234},
         }
     )
@@ -33,10 +34,13 @@ def changed_settings() -> Settings:
 
 def test_every_setting_has_a_field() -> None:
     keys = {field.key for section in forms.sections() for field in section.fields}
-    wanted: set[tuple[str, ...]] = set()
-    for name, value in Settings().model_dump(mode="json").items():
-        wanted |= {(name, key) for key in value} if isinstance(value, dict) else {(name,)}
-    assert keys == wanted - {("schema_version",)}
+
+    def leaves(key: tuple[str, ...], value: Any) -> set[tuple[str, ...]]:
+        if not isinstance(value, dict):
+            return {key}
+        return set().union(*(leaves((*key, name), entry) for name, entry in value.items()))
+
+    assert keys == leaves((), Settings().model_dump(mode="json")) - {("schema_version",)}
     assert [section.name for section in forms.sections()][2:] == list(STEP_NAMES)
 
 
