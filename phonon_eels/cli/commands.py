@@ -14,22 +14,21 @@ BAD_INPUT = 2
 def run(options: argparse.Namespace) -> int:
     """``phonon-eels run``: all steps on one file."""
     from phonon_eels import pipeline
-    from phonon_eels.backends.select import select_backend
     from phonon_eels.cli.console import reporting
-    from phonon_eels.cli.options import settings_of
+    from phonon_eels.cli.options import computing, settings_of
     from phonon_eels.pipeline import dataset_folder
 
     settings = settings_of(options)
     if options.refused is not None:
         _refuse(dataset_folder(options.output, options.dataset or options.file.stem), options.refused)
-    with reporting(options.quiet, options.debug, options.progress) as show:
+    with reporting(options.quiet, options.debug, options.progress) as show, computing(options) as backend:
         outcomes = pipeline.run(
             options.file,
             options.output,
             settings,
             dataset=options.dataset,
             haadf=options.haadf,
-            backend=select_backend(options.device, options.threads),
+            backend=backend,
             progress=show,
             force=options.force,
             take_over=options.take_over,
@@ -46,21 +45,20 @@ def run(options: argparse.Namespace) -> int:
 def step(options: argparse.Namespace) -> int:
     """``phonon-eels STEP``: one step of a dataset."""
     from phonon_eels import pipeline
-    from phonon_eels.backends.select import select_backend
     from phonon_eels.cli.console import reporting
-    from phonon_eels.cli.options import settings_of
+    from phonon_eels.cli.options import computing, settings_of
 
     settings = settings_of(options)
     if getattr(options, "refused", None) is not None:
         _refuse(options.dataset_folder, options.refused)
-    with reporting(options.quiet, options.debug, options.progress) as show:
+    with reporting(options.quiet, options.debug, options.progress) as show, computing(options) as backend:
         outcome = pipeline.run_step(
             options.dataset_folder,
             options.step,
             settings,
             input_path=getattr(options, "file", None),
             haadf=getattr(options, "haadf", None),
-            backend=select_backend(options.device, options.threads),
+            backend=backend,
             progress=show,
             force=options.force,
             take_over=options.take_over,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from phonon_eels.config import Settings
 from phonon_eels.errors import ConfigError
 from phonon_eels.pipeline.gather import gather_settings
+
+if TYPE_CHECKING:
+    from phonon_eels.backends.base import Backend
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -21,6 +26,37 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """
     tree = None if options.settings is None else _json_tree(options.settings)
     return gather_settings(options.recipe, options.config, tree, options.overrides)
+
+
+@contextlib.contextmanager
+def computing(options: argparse.Namespace) -> Iterator[Backend]:
+    """Give the backend that ``--device``, ``--threads``, ``--scheduler``, ``--workers`` and ``--cluster`` ask for.
+
+    Raises
+    ------
+    ConfigError
+        If they contradict each other.
+    DeviceError
+        If it cannot be had.
+    """
+    many = {name: getattr(options, name) for name in ("scheduler", "workers", "cluster", "worker_memory")}
+    if all(value is None for value in many.values()):
+        from phonon_eels.backends.select import select_backend
+
+        yield select_backend(options.device, options.threads)
+        return
+    if options.scheduler is not None and any(
+        many[name] is not None for name in ("workers", "cluster", "worker_memory")
+    ):
+        raise ConfigError("--scheduler: its workers are there already; leave --workers, --cluster, --worker-memory out")
+    if options.device == "cuda":
+        raise ConfigError(
+            "--device cuda: workers compute on processors in this version; leave --device or the workers out"
+        )
+    from phonon_eels.backends.workers.connect import workers_backend
+
+    with workers_backend(**many, threads=options.threads) as backend:
+        yield backend
 
 
 def _json_tree(text: str) -> dict[str, Any]:

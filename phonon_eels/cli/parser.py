@@ -181,6 +181,14 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--threads", type=_positive, metavar="N", help="threads (default: all processors of this process)"
     )
+    group.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run on the workers of this dask.distributed scheduler (tcp://host:8786)"
+    )
+    group.add_argument(
+        "--workers", type=_positive, metavar="N", help="run on N worker processes, each with --threads threads (1)"
+    )
+    group.add_argument("--cluster", choices=("slurm",), help="start the workers as jobs, through dask-jobqueue")
+    group.add_argument("--worker-memory", metavar="SIZE", help="memory of a worker, as 4GB")
     group.add_argument("--force", action="store_true", help="run steps again even if they are up to date")
     group.add_argument(
         "--take-over",

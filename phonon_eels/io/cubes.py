@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from phonon_eels.io.metadata import acquisition_to_json, noise_to_json
 from phonon_eels.spectrum_image import Acquisition, EnergyAxis, NoiseModel, ScanAxis, SpectrumImage
 
 Progress = Callable[[int, int], None]
+Store = Callable[[Sequence[Any], Sequence[Any], Callable[[int], None]], None]
 
 CHUNK_BYTES = 8_000_000
 _STRIPE_BYTES = 256_000_000  # a block of whole rows is not made larger than this, to bound the memory
@@ -40,6 +42,7 @@ def write_image(
     threads: int | None = None,
     progress: Progress | None = None,
     provenance: Mapping[str, Any] | None = None,
+    store: Store | None = None,
 ) -> list[Path]:
     """Write a spectrum image into a folder, computing lazy arrays a few blocks of rows at a time.
 
@@ -60,13 +63,15 @@ def write_image(
         Called with (rows written, rows in all).
     provenance
         Goes into the metadata as JSON.
+    store
+        ``(sources, targets, progress)`` that computes and writes in place of this process: workers of a cluster.
 
     Returns
     -------
     list of Path
         The folders written.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # workers on other machines have other working folders
     threads = threads or len(os.sched_getaffinity(0))
     arrays = {"image": image.counts, **{name: getattr(image, name) for name in _PARTS}}
     arrays = {name: array for name, array in arrays.items() if array is not None}
@@ -78,18 +83,13 @@ def write_image(
     n_frames = int(image.frames.shape[0]) if image.frames is not None else 0
     total = image.scan[0].n * (1 + n_frames)
     report = progress or _silent
-    _store(
-        [arrays[name] for name in cubes],
-        [targets[name] for name in cubes],
-        threads,
-        lambda done: report(done, total),
-    )
+    store = store or partial(_store, threads=threads)
+    store([arrays[name] for name in cubes], [targets[name] for name in cubes], lambda done: report(done, total))
     if image.frames is not None:
         for number in range(n_frames):
-            _store(
+            store(
                 [image.frames[number]],
                 [_Frame(targets["frames"], number)],
-                threads,
                 lambda done, before=(number + 1) * image.scan[0].n: report(before + done, total),  # type: ignore[misc]
             )
     return list(paths.values())
@@ -108,7 +108,7 @@ def read_image(folder: Path) -> SpectrumImage:
     InputFileError
         If there is none, or it was not written by `write_image`.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     group = _experiment(folder / "image.zspy")
     state = _state(folder / "image.zspy", group)
     ours = group["metadata/PhononEELS"]
@@ -193,7 +193,7 @@ def _create(
     return target
 
 
-def _store(sources: list[Any], targets: list[Any], threads: int, progress: Callable[[int], None]) -> None:
+def _store(sources: Sequence[Any], targets: Sequence[Any], progress: Callable[[int], None], *, threads: int) -> None:
     """Compute and write a few blocks of rows at a time; arrays made from one graph are computed together."""
     import dask
     import dask.array as da
@@ -214,7 +214,7 @@ def _store(sources: list[Any], targets: list[Any], threads: int, progress: Calla
         progress(high)
 
 
-def _row_edges(sources: list[Any], chunks: tuple[int, ...]) -> list[int]:
+def _row_edges(sources: Sequence[Any], chunks: tuple[int, ...]) -> list[int]:
     """Rows where blocks end: those of the first lazy array, so that no block is computed twice.
 
     Where its blocks are smaller than chunks, those of the chunks: a chunk that is written piece by piece is

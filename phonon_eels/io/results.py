@@ -17,7 +17,7 @@ import numpy as np
 
 from phonon_eels.errors import InputFileError, OutputError
 from phonon_eels.io.atomic import output_error, recover, staged, staged_file
-from phonon_eels.io.cubes import CHUNK_BYTES, Progress, read_image, write_image
+from phonon_eels.io.cubes import CHUNK_BYTES, Progress, Store, read_image, write_image
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def write_result(
     chunk_bytes: float = CHUNK_BYTES,
     threads: int | None = None,
     progress: Progress | None = None,
+    store: Store | None = None,
 ) -> None:
     """Write everything of a step into an existing folder (of `staged`); the summary comes last.
 
@@ -86,7 +87,7 @@ def write_result(
         Name of the step.
     provenance
         JSON-ready record of what made the result; goes into every file.
-    chunk_bytes, threads, progress
+    chunk_bytes, threads, progress, store
         As for `write_image`.
 
     Raises
@@ -104,6 +105,7 @@ def write_result(
                 threads=threads,
                 progress=progress,
                 provenance=provenance,
+                store=store,
             )
         if result.maps is not None:
             write_maps(result.maps, folder / "maps.nc", provenance)

@@ -298,6 +298,7 @@ def _make(
             provenance=provenance.to_dict(),
             threads=backend.threads,
             progress=progress,
+            store=getattr(backend, "store", None),
             **chunk,
         )
     return result

@@ -39,6 +39,9 @@ CONFINED = {
     "magicgui": ("viewer",),
     "PyQt6": ("viewer",),
     "pyqtgraph": ("viewer",),
+    "distributed": ("backends.workers",),
+    "dask_jobqueue": ("backends.workers",),
+    "cloudpickle": ("backends.workers",),
     "snakemake": (),
 }
 
@@ -46,7 +49,7 @@ CONFINED = {
 NUMERIC_CORE = ("kernels", "backends")
 NUMERIC_CORE_MAY_IMPORT = ("numpy", "scipy", "numba", "cupy", "cupyx")
 # Only when a function asks for it: a machine without Dask can still import and run the kernels.
-BACKENDS_MAY_IMPORT_LATE = ("dask",)
+BACKENDS_MAY_IMPORT_LATE = ("dask", "distributed", "dask_jobqueue", "cloudpickle", "h5py")
 NUMERIC_CORE_MAY_IMPORT_INSIDE = ("errors", "units", *NUMERIC_CORE)
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "core"}

@@ -1,0 +1,249 @@
+"""A real SLURM with two nodes on this machine, from programs that are installed; everything of it lives in one folder.
+
+Nothing of the machine's own configuration is read or changed: own munge key and socket, own slurm.conf (given by
+SLURM_CONF to whatever is started inside), own ports, own process-id files, which `stop` goes by.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
+NODES = ("n1", "n2")
+
+CONF = """ClusterName=phonon
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CryptoType=crypto/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+ReturnToService=2
+MinJobAge=3600
+SlurmdTimeout=8
+BatchStartTimeout=5
+KillWait=5
+SlurmdParameters=config_overrides
+SlurmctldPort={port}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{port1}-{port2}] CPUs=1 RealMemory=6000 State=UNKNOWN
+PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def why_not() -> str | None:
+    """Return why SLURM cannot be started here, None if it can."""
+    missing = [name for name in PROGRAMS if _program(name) is None]
+    if missing:
+        return f"SLURM is not installed here ({', '.join(missing)} missing): apt-get install slurm-wlm munge"
+    if os.geteuid() != 0:
+        return "SLURM's daemons want to be started by root"
+    return None
+
+
+class Cluster:
+    """Two nodes of one processor each.
+
+    Parameters
+    ----------
+    folder
+        Gets everything; must be short, because the path of a socket may have 107 bytes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+        for name in list(self.environment):
+            if name.startswith(("SLURM_", "SBATCH_")) and name != "SLURM_CONF":
+                del self.environment[name]
+
+    def start(self) -> None:
+        """Start munge, the controller and both nodes; return when both nodes are idle."""
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state").mkdir()
+        for node in NODES:
+            (folder / f"spool.{node}").mkdir()
+        key = folder / "munge.key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o600)
+        folder.chmod(0o755)
+        port, port1, port2 = _free_ports()
+        host = socket.gethostname().split(".")[0]
+        (folder / "slurm.conf").write_text(
+            CONF.format(host=host, folder=folder, port=port, port1=port1, port2=port2), encoding="utf-8"
+        )
+        names = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid", "log-file": "munged.log",
+                 "seed-file": "munged.seed"}  # fmt: skip
+        self._run("munged", "--force", *(f"--{option}={folder / name}" for option, name in names.items()))
+        self._run("slurmctld", "-f", str(folder / "slurm.conf"))
+        for node in NODES:
+            self.start_node(node)
+        self.wait(lambda: self.states() == dict.fromkeys(NODES, "idle"), 60, "both nodes idle")
+
+    def start_node(self, node: str) -> None:
+        """Start the daemon of a node."""
+        self._run("slurmd", "-f", str(self.folder / "slurm.conf"), "-N", node)
+
+    def stop(self) -> None:
+        """End everything that was started, jobs included, by the process ids noted here."""
+        if (self.folder / "slurmctld.pid").exists():
+            subprocess.run([str(_program("scancel")), "--user=root"], env=self.environment, check=False, timeout=30)
+        for node in NODES:
+            for process in self.job_processes(node):
+                _kill(process, signal.SIGKILL)
+        for name in (*(f"slurmd.{node}.pid" for node in NODES), "slurmctld.pid", "munged.pid"):
+            process = self._process(name)
+            if process is not None:
+                _kill(process, signal.SIGTERM)
+                deadline = time.monotonic() + 10
+                while _runs(process) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                _kill(process, signal.SIGKILL)
+
+    def kill_node(self, node: str, *, jobs_too: bool = True) -> None:
+        """Let a node die as by a power cut: SIGKILL for its slurmd, its slurmstepd and, if asked for, its job's processes."""
+        processes = self.job_processes(node)
+        daemon = self._process(f"slurmd.{node}.pid")
+        if daemon is not None:
+            _kill(daemon, signal.SIGKILL)
+        for process in processes:
+            if jobs_too or _command(process).startswith("slurmstepd"):
+                _kill(process, signal.SIGKILL)
+
+    def job_processes(self, node: str) -> list[int]:
+        """Return the processes of the jobs of a node: its slurmstepd and everything below."""
+        roots = [
+            process
+            for process in _processes()
+            if _environment(process).get("SLURMD_NODENAME") == node
+            and _environment(process).get("SLURM_CONF") in (None, str(self.folder / "slurm.conf"))
+        ]
+        parents = {_parent(process) for process in roots}
+        return [*(p for p in parents if _command(p).startswith("slurmstepd")), *roots]
+
+    def states(self) -> dict[str, str]:
+        """Return node → state."""
+        lines = self.ask("sinfo", "-h", "-N", "-o", "%N %t").splitlines()
+        return {line.split()[0]: line.split()[1] for line in lines}
+
+    def jobs(self) -> list[tuple[str, str, str]]:
+        """Return (job, state, node) of all jobs."""
+        lines = self.ask("squeue", "-h", "--states=all", "-o", "%i|%T|%N").splitlines()
+        return [(job, state, node) for job, state, node in (line.split("|") for line in lines)]
+
+    def ask(self, program: str, *words: str) -> str:
+        """Return what a command of SLURM prints."""
+        done = subprocess.run(
+            [str(_program(program)), *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return done.stdout
+
+    def wait(self, met: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + seconds
+        while not met():
+            if time.monotonic() > deadline:
+                logs = "".join(path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.log"))
+                raise TimeoutError(f"{what}: not after {seconds:g} s; {self.states()} {self.jobs()}\n{logs}")
+            time.sleep(0.3)
+
+    def _run(self, program: str, *words: str) -> None:
+        done = subprocess.run(
+            [str(_program(program)), *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{program}: {done.stderr or done.stdout}")
+
+    def _process(self, name: str) -> int | None:
+        try:
+            return int((self.folder / name).read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def _free_ports() -> tuple[int, int, int]:
+    """Return three free ports, the last two beside each other."""
+    for port in range(17001, 18000, 3):
+        try:
+            for number in range(port, port + 3):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", number))
+        except OSError:
+            continue
+        return port, port + 1, port + 2
+    raise RuntimeError("no three free ports between 17001 and 18000")
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _environment(process: int) -> dict[str, str]:
+    try:
+        entries = Path(f"/proc/{process}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _parent(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _kill(process: int, number: signal.Signals) -> None:
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return
