@@ -92,6 +92,40 @@ def status(options: argparse.Namespace) -> int:
     return BAD_INPUT if any(row.state in ("failed", "stopped") for row in rows) else 0
 
 
+def watch(options: argparse.Namespace) -> int:
+    """``phonon-eels watch``: analyse whatever arrives in a folder."""
+    import shlex
+    import signal
+
+    from phonon_eels.cli.console import reporting
+    from phonon_eels.config.load import read_yaml
+    from phonon_eels.pipeline.watch import Snakemake, Watcher, find_snakefile, only_watcher, table_of, watch
+
+    table = table_of(read_yaml(options.config), options.config)
+    snakemake = Snakemake(find_snakefile(options.snakefile), options.config, shlex.split(options.snakemake))
+    got: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        got.append(number)
+        snakemake.stop()
+        if len(got) == 1 and not snakemake.running:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with reporting(options.quiet, options.debug), only_watcher(table):
+            watcher = Watcher(options.folder, table, options.settle)
+            watch(watcher, snakemake, every_s=options.every, stop=lambda: bool(got))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if got and got[0] == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt
+
+
 def inspect(options: argparse.Namespace) -> int:
     """``phonon-eels inspect``: what a file is and what it lacks."""
     import json

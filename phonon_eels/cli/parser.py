@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     words = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(words)
     _add_status(words)
+    _add_watch(words)
     _add_inspect(words)
     _add_simulate(words)
     _add_plan(words)
@@ -59,6 +60,23 @@ def _add_status(words: Any) -> None:
     )
     status.add_argument(
         "--datasets", type=Path, metavar="TSV", help="table of datasets: those that never ran are shown too"
+    )
+
+
+def _add_watch(words: Any) -> None:
+    watch = _command(words, "watch", "analyse whatever arrives in a folder, until stopped", commands.watch)
+    watch.add_argument("folder", type=Path, metavar="DIR", help="where acquisitions are written")
+    watch.add_argument(
+        "--config", type=Path, required=True, metavar="YAML",
+        help="configuration of the workflow (as pipelines/config.yaml): table of datasets, results, settings",
+    )  # fmt: skip
+    watch.add_argument("--snakefile", type=Path, metavar="FILE", help="default: ./Snakefile, or the repository's")
+    watch.add_argument(
+        "--settle", type=float, default=20.0, metavar="S", help="seconds for which a file must not change (20)"
+    )
+    watch.add_argument("--every", type=float, default=10.0, metavar="S", help="seconds between looks (10)")
+    watch.add_argument(
+        "--snakemake", default="--cores all", metavar="WORDS", help='words for Snakemake (--snakemake="--cores all")'
     )
 
 
