@@ -28,6 +28,7 @@ AuthInfo=socket={folder}/munge.socket
 CryptoType=crypto/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+TaskProlog={folder}/prolog
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
@@ -88,6 +89,9 @@ class Cluster:
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
         folder.chmod(0o755)
+        # Snakemake takes SLURM's variables out of the environment of its jobs, which must find this configuration again.
+        (folder / "prolog").write_text(f"#!/bin/sh\necho export SLURM_CONF={folder}/slurm.conf\n", encoding="utf-8")
+        (folder / "prolog").chmod(0o755)
         port, port1, port2 = _free_ports()
         host = socket.gethostname().split(".")[0]
         (folder / "slurm.conf").write_text(
