@@ -27,7 +27,7 @@ help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14
 
 run: $(RUN_OK)  ## set up, then analyse the sample data; the report is in results/
-	@rc=0; $(VENV)/bin/snakemake --cores $(CORES) --keep-going --quiet rules host || rc=$$?; \
+	@rc=0; $(VENV)/bin/snakemake --cores $(CORES) --keep-going --rerun-incomplete --quiet rules host || rc=$$?; \
 	reports=$$(ls -1 results/*/report/report.html 2>/dev/null); \
 	if [ -n "$$reports" ]; then echo; echo "Results are in results/. Open in a browser:"; echo "$$reports"; fi; \
 	if [ $$rc -ne 0 ]; then echo "Not every dataset went through: see above."; fi; exit $$rc
