@@ -1,0 +1,207 @@
+"""How one scan scales over workers, and where it ends.
+
+Run: python benchmarks/scaling [--quick] [--workers 1 2 4 8] [--positions 4096]
+
+Steps `ingest` (storage to worker to storage) and `align_zlp` (a fit per position) on workers of dask.distributed on this machine.
+Strong: one scan, more workers. Weak: as many positions per worker each time. Prints a table of both, the
+cost of a task and of a position, bytes that passed through scheduler and client, the peak memory of a worker, and what a
+linear model makes of that for a billion positions. More workers than cores share the cores: then the rows measure overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from phonon_eels.backends.cpu import CpuBackend
+from phonon_eels.backends.workers.backend import LARGEST_BLOCK_BYTES, WorkersBackend
+from phonon_eels.backends.workers.connect import workers_backend
+from phonon_eels.backends.workers.payload import pack
+from phonon_eels.config import load_material, load_settings, load_simulation
+from phonon_eels.io.export import write_hspy
+from phonon_eels.pipeline import run_step
+from phonon_eels.simulate import simulate
+from phonon_eels.spectrum_image import ScanAxis
+
+CHANNELS, COLUMNS, TILE_ROWS = 512, 64, 16
+STEPS = ("ingest", "register_frames", "remove_spikes", "align_zlp")
+TIMED = ("ingest", "align_zlp")
+SETTINGS = load_settings(overrides=["remove_spikes.enabled=false"])
+BILLION = 1_000_000_000
+
+
+@dataclass
+class Point:
+    """What one run cost."""
+
+    workers: int
+    positions: int
+    seconds: dict[str, float]
+    tasks: int
+    passed_bytes: int
+    worker_mb: float
+
+    @property
+    def total_s(self) -> float:
+        return sum(self.seconds.values())
+
+
+class Counting(WorkersBackend):
+    """Counts what passes through the client and the scheduler."""
+
+    passed_bytes = 0
+
+    def _run(self, task: Any, payload: bytes, edges: Any, progress: Any) -> list[Any]:
+        results = super()._run(task, payload, edges, progress)
+        self.passed_bytes += len(payload) + len(pack(results))
+        return results
+
+
+def write_scan(path: Path, positions: int) -> None:
+    """Write a scan made of one simulated tile again and again; the file is read back chunk by chunk."""
+    rows = max(TILE_ROWS, -(-positions // COLUMNS // TILE_ROWS) * TILE_ROWS)
+    sizes = [f"scan.rows={TILE_ROWS}", f"scan.columns={COLUMNS}", f"energy.channels={CHANNELS}", "seed=3"]
+    tile = simulate(load_simulation(overrides=sizes), load_material("bi2212")).image
+    counts = np.tile(np.asarray(tile.counts), (rows // TILE_ROWS, 1, 1))
+    haadf = None if tile.haadf is None else np.tile(np.asarray(tile.haadf), (rows // TILE_ROWS, 1))
+    first = tile.scan[0]
+    axes = (ScanAxis(first.name, first.step_nm, rows), tile.scan[1])
+    write_hspy(tile.with_(counts=da.from_array(counts, chunks=(4, -1, -1)), haadf=haadf, scan=axes), path)
+
+
+def measure(scan: Path, folder: Path, workers: int, positions: int) -> Point:
+    """Run the steps on so many workers, once to load their programs and once for the clock."""
+    with workers_backend(workers=workers, worker_memory="4GB") as given:
+        backend = Counting(given._client)
+        for _ in range(2):
+            seconds = {}
+            backend.passed_bytes = backend.n_tasks = 0
+            for step in STEPS:
+                began = time.perf_counter()
+                path = scan if step == "ingest" else None
+                run_step(folder, step, SETTINGS, input_path=path, backend=backend, force=True)
+                seconds[step] = time.perf_counter() - began
+            seconds = {step: seconds[step] for step in TIMED}
+        peaks = given._client.run(peak_mb)
+        return Point(workers, positions, seconds, backend.n_tasks, backend.passed_bytes, max(peaks.values()))
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process held."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024 / 1e6
+
+
+def task_ms(workers: int, n_tasks: int) -> float:
+    """Return what a task costs that does nothing, with all of them given at once."""
+    with workers_backend(workers=workers) as backend:
+        backend._run(nothing, pack(None), [0, 1], None)
+        began = time.perf_counter()
+        backend._run(nothing, pack(None), list(range(n_tasks + 1)), None)
+        return 1e3 * (time.perf_counter() - began) / n_tasks
+
+
+def nothing(payload: bytes, low: int, high: int) -> None:
+    """Do nothing."""
+
+
+def threads_s(scan: Path, folder: Path) -> float:
+    """Return the time of the same steps in one process with one thread."""
+    for _ in range(2):
+        began = time.perf_counter()
+        for step in STEPS:
+            run_step(
+                folder, step, SETTINGS, input_path=scan if step == "ingest" else None, backend=CpuBackend(1), force=True
+            )
+    return time.perf_counter() - began
+
+
+def show(title: str, points: list[Point], base: float) -> None:
+    print(f"\n{title}\n")
+    print(
+        "| workers | positions | ingest s | align_zlp s | speed-up | tasks | bytes per position through the client | peak MB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for point in points:
+        gain = base * point.positions / points[0].positions / point.total_s
+        print(
+            f"| {point.workers} | {point.positions} | {point.seconds['ingest']:.2f} | {point.seconds['align_zlp']:.2f} | "
+            f"{gain:.2f} | {point.tasks} | {point.passed_bytes / point.positions:.0f} | {point.worker_mb:.0f} |"
+        )
+
+
+def extrapolate(per_position_s: float, task_s: float, passed: float) -> None:
+    """Print a billion positions: linear in positions for time, memory and bytes; tasks by the size of a block."""
+    values = BILLION * CHANNELS
+    cube = 4.0 * values
+    tasks = 8.0 * values / LARGEST_BLOCK_BYTES
+    maps = 8.0 * BILLION
+    rows = [
+        (
+            "cube on disk, float32, uncompressed",
+            f"{cube / 1e12:.1f} TB; four images of the route {4 * cube / 1e12:.0f} TB",
+        ),
+        (
+            "tasks of one pass over the cube",
+            f"{tasks:,.0f} (15,625 per TB); at {1e3 * task_s:.1f} ms each {tasks * task_s:.0f} s",
+        ),
+        ("these two steps on 64 workers", f"{BILLION * per_position_s / 64 / 3600:.1f} h"),
+        ("through scheduler and client", f"{BILLION * passed / 1e9:.0f} GB"),
+        (
+            "one map in the client's memory",
+            f"{maps / 1e9:.0f} GB; the 60 maps and standard deviations of fit_peaks {60 * maps / 1e9:.0f} GB",
+        ),
+    ]
+    print("\nA billion positions of", CHANNELS, "channels, linear model\n\n| what | how much |\n|---|---|")
+    for name, words in rows:
+        print(f"| {name} | {words} |")
+    limit = 128e9 / (60 * 8)
+    print(
+        f"\nThe client's maps break first: with 128 GB of memory at {limit / 1e6:.0f} million positions "
+        f"(60 maps of 8 bytes). Then the time of writing them as one NetCDF file."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="1 and 2 workers, a small scan")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--positions", type=int, default=4096)
+    options = parser.parse_args()
+    numbers = [1, 2] if options.quick else options.workers
+    positions = 1024 if options.quick else options.positions
+    print(f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        write_scan(place / "strong.hspy", positions)
+        base = threads_s(place / "strong.hspy", place / "threads")
+        print(f"one process, one thread: {base:.2f} s for {positions} positions")
+        strong = [measure(place / "strong.hspy", place / f"strong{n}", n, positions) for n in numbers]
+        show("Strong scaling (one scan; speed-up over one thread of one process)", strong, base)
+        weak = []
+        for number in numbers:
+            write_scan(place / f"weak{number}.hspy", positions // 4 * number)
+            weak.append(measure(place / f"weak{number}.hspy", place / f"weak{number}", number, positions // 4 * number))
+        show("Weak scaling (a quarter of that per worker)", weak, weak[0].total_s)
+    task_s = task_ms(numbers[-1], 200 if options.quick else 2000) / 1e3
+    cores = min(len(os.sched_getaffinity(0)), max(numbers))
+    best = min(strong, key=lambda point: point.total_s)
+    per_position = best.total_s * cores / positions
+    print(f"\nA task that does nothing: {1e3 * task_s:.2f} ms. A position: {1e3 * per_position:.2f} ms of one core.")
+    print(
+        f"Overhead of workers over threads, one worker: {1e3 * (strong[0].total_s - base) / positions:.3f} ms per position."
+    )
+    extrapolate(per_position, task_s, best.passed_bytes / best.positions)
+
+
+if __name__ == "__main__":
+    main()
