@@ -1,7 +1,7 @@
 """A real SLURM with two nodes on this machine, from programs that are installed; everything of it lives in one folder.
 
 Nothing of the machine's own configuration is read or changed: own munge key and socket, own slurm.conf (given by
-SLURM_CONF to whatever is started inside), own ports, own process-id files, which `stop` goes by.
+SLURM_CONF to whatever is started inside, and by an `srun` of its own), own ports, own process-id files, which `stop` goes by.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
 NODES = ("n1", "n2")
 
 CONF = """ClusterName=phonon
@@ -28,7 +28,6 @@ AuthInfo=socket={folder}/munge.socket
 CryptoType=crypto/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-TaskProlog={folder}/prolog
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
@@ -73,7 +72,8 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+        path = f"{folder / 'bin'}:{os.environ.get('PATH', '')}"
+        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
         for name in list(self.environment):
             if name.startswith(("SLURM_", "SBATCH_")) and name != "SLURM_CONF":
                 del self.environment[name]
@@ -89,9 +89,11 @@ class Cluster:
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
         folder.chmod(0o755)
-        # Snakemake takes SLURM's variables out of the environment of its jobs, which must find this configuration again.
-        (folder / "prolog").write_text(f"#!/bin/sh\necho export SLURM_CONF={folder}/slurm.conf\n", encoding="utf-8")
-        (folder / "prolog").chmod(0o755)
+        # Snakemake takes SLURM_CONF out of the environment of the steps of its jobs, which must find the same SLURM.
+        (folder / "bin").mkdir()
+        srun = folder / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {_program("srun")} "$@"\n', encoding="utf-8")
+        srun.chmod(0o755)
         port, port1, port2 = _free_ports()
         host = socket.gethostname().split(".")[0]
         (folder / "slurm.conf").write_text(

@@ -48,8 +48,9 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def environment(repository: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(repository), "OPENBLAS_NUM_THREADS": "1", **more}
+def environment(repository: Path, cluster: Cluster | None = None) -> dict[str, str]:
+    outer = os.environ if cluster is None else cluster.environment
+    return {**outer, "PYTHONPATH": str(repository), "OPENBLAS_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +61,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> d
     for name in SAMPLES:
         words = ["run", str(repository / "sample_data" / f"{name}.hspy"), "--output", str(results), "--quiet"]
         words += ["--set", "report.figure_formats=[png]", "--set", "report.dpi=50", "--threads", "1"]
-        subprocess.run([sys.executable, "-m", "phonon_eels", *words], env=environment(repository), check=True)
+        command = [sys.executable, "-m", "phonon_eels", *words]
+        subprocess.run(command, env=environment(repository), check=True, stdout=subprocess.DEVNULL)
         found[name] = array_digest(results / name)
     return found
 
 
-def submit(cluster: Cluster, repository: Path, folder: Path) -> subprocess.Popen[str]:
+def submit(cluster: Cluster, repository: Path, folder: Path) -> subprocess.Popen[bytes]:
     """Start the workflow through the profile."""
     (folder / "pipelines").mkdir(parents=True)
     rows = ["dataset\tpath", *(f"{name}\t{repository / 'sample_data' / name}.hspy" for name in SAMPLES)]
@@ -74,9 +76,10 @@ def submit(cluster: Cluster, repository: Path, folder: Path) -> subprocess.Popen
     (folder / "pipelines" / "config.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "snakemake", "-s", str(repository / "Snakefile")]
     command += ["--profile", str(repository / "pipelines" / "profiles" / "slurm"), "--slurm-no-account", *BRISK]
-    env = {**cluster.environment, **environment(repository, SLURM_CONF=cluster.environment["SLURM_CONF"])}
-    log = (folder / "snakemake.txt").open("w")
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT, text=True)
+    with (folder / "snakemake.txt").open("w") as log:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment(repository, cluster), stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def check(folder: Path, undisturbed: dict[str, dict[str, str]]) -> None:
@@ -139,7 +142,7 @@ def test_every_job_is_one_process_with_memory_and_time_of_its_own(
     command = [sys.executable, "-m", "snakemake", "-s", str(repository / "Snakefile"), "-n", "--slurm-no-account"]
     done = subprocess.run(
         [*command, "--profile", str(repository / "pipelines" / "profiles" / "slurm")],
-        cwd=tmp_path, env={**cluster.environment, **environment(repository)}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=environment(repository, cluster), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "rule dataset:" in done.stdout
