@@ -90,9 +90,9 @@ def poor_ones(folder: Path) -> list[Row]:
         data = next(iter(file["Experiments"].values()))["data"]
         data[:8] = np.minimum(data[:8], 0.6 * data[:8].max())
     return [
-        Row("no_haadf", "no_haadf.hspy", poor="dark-field"),
-        Row("no_superstructure", "no_wave.hspy", poor="superstructure"),
-        Row("lost_frame", "lost_frame.hspy", poor="frame"),
+        Row("no_haadf", "no_haadf.hspy", poor="no HAADF"),
+        Row("no_superstructure", "no_wave.hspy", poor="no superstructure"),
+        Row("lost_frame", "lost_frame.hspy", poor="was left out"),
         Row("quarter_saturated", "saturated.hspy", poor="saturated"),
     ]
 
