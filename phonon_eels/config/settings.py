@@ -209,6 +209,8 @@ class AssignLayers(Frozen):
     """Region a plane's modes are excited from; default: fitted to the data, prior from the material."""
     min_probability: Fraction = 0.5
     """Positions whose best layer has less are labelled mixed in the layer averages."""
+    leakage_file: str | None = None
+    """Leakage matrix of a multislice calculation, CSV with probe, source, share, share_std or NetCDF with share and share_std over (probe, source); default: from the distances to the planes in the HAADF."""
 
 
 class MapSuperstructure(Frozen):

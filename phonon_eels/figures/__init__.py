@@ -2,6 +2,7 @@
 
 from phonon_eels.figures.gap import plot_gap
 from phonon_eels.figures.lattice import plot_lattice
+from phonon_eels.figures.layers import plot_profiles, plot_unmixed
 from phonon_eels.figures.line_scan import plot_line_spectra
 from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status, status_counts
 from phonon_eels.figures.modulation import plot_modulation_spectrum, plot_period_scan, plot_phase_dependence, plot_units
@@ -29,10 +30,12 @@ __all__ = [
     "plot_period_scan",
     "plot_phase_dependence",
     "plot_plan",
+    "plot_profiles",
     "plot_pulls",
     "plot_status",
     "plot_truth",
     "plot_units",
+    "plot_unmixed",
     "plot_zero_loss",
     "save_figure",
     "status_counts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from phonon_eels.lattice.stack import GAP
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.spec import StepContext, StepSpec
+from phonon_eels.steps.unmixing import components_in, leakage_table, tables_from_file, unmixed_table
 from phonon_eels.units import FWHM_PER_SIGMA
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     -------
     StepResult
         Maps of layer, probabilities, coordinate along c, slab, outward normal and source planes; tables `planes`,
-        `displacements` and `layer_spectra`. Skipped, with the reason, where the layers cannot be seen.
+        `displacements`, `layer_spectra`, `leakage` and `unmixed_spectra`. Skipped, with the reason, where the layers cannot be seen.
     """
     if not settings.enabled:
         return StepResult(skipped="switched off (assign_layers.enabled: false)")
@@ -67,9 +69,8 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
         return StepResult(skipped=str(problem))
     labels = label_positions(model)
     numbers = _plane_numbers(model)
-    localisation = settings.localisation_fwhm_nm or (
-        context.material.localisation.fwhm_nm if context.material.localisation is not None else DEFAULT_LOCALISATION_NM
-    )
+    declared = context.material.localisation
+    localisation = settings.localisation_fwhm_nm or (declared.fwhm_nm if declared else DEFAULT_LOCALISATION_NM)
     maps = _maps(image, model, labels, numbers, localisation)
     spectra = _spectra(image, model, labels, settings.min_probability, context)
     tables = {
@@ -77,12 +78,34 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
         "displacements": _displacements_table(model, numbers),
         "layer_spectra": _spectra_table(model, spectra),
     }
+    tables |= _unmixed(image, model, maps, tables["planes"], spectra, localisation, settings, context)
     return StepResult(
         maps=maps,
         tables=tables,
         summary=_summary(model, labels, localisation, spectra),
         messages=_messages(model, labels),
     )
+
+
+def _unmixed(
+    image: SpectrumImage, model: LayerModel, maps: xr.Dataset, planes: pd.DataFrame, spectra: LayerSpectra,
+    localisation_nm: float, settings: AssignLayers, context: StepContext,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
+    """Return the tables `leakage` and `unmixed_spectra`."""
+    if settings.leakage_file is not None:
+        leakage, pure = tables_from_file(Path(settings.leakage_file).expanduser(), spectra, model.stack.names)
+        return {"leakage": leakage, "unmixed_spectra": pure}
+    declared = context.material.localisation
+    std_nm = declared.std_nm if declared is not None and settings.localisation_fwhm_nm is None else 0.0
+    probe = model.warp.sigma_nm * FWHM_PER_SIGMA / model.match.scale
+    # The probe's width adds in quadrature, so an error of the localisation counts for less in the whole.
+    relative_std = localisation_nm * std_nm / (localisation_nm**2 + probe**2)
+    usable = np.isin(maps["status"].values, (STATUS_MEANINGS.index("ok"), STATUS_MEANINGS.index("extrapolated")))
+    components = components_in(planes, model.stack)
+    return {
+        "leakage": leakage_table(maps, components, usable, relative_std),
+        "unmixed_spectra": unmixed_table(image, maps, components, usable, relative_std, context),
+    }
 
 
 def _plane_numbers(model: LayerModel) -> np.ndarray:

@@ -16,6 +16,7 @@ from phonon_eels.steps.align_zlp import alignment_of
 from phonon_eels.steps.gap_comparison import gap_tables
 from phonon_eels.steps.joint_fit import JointFit, fit_joint, read_geometry
 from phonon_eels.steps.maps import quantity
+from phonon_eels.steps.mode_layers import layer_tables
 from phonon_eels.steps.modulation_defences import defence_table
 from phonon_eels.steps.spec import StepContext, StepSpec
 
@@ -30,7 +31,8 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     Returns
     -------
     StepResult
-        Tables `modes`, `pairs` (modulation taken out), `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`, `gap`, `gap_curve`;
+        Tables `modes`, `pairs` (modulation taken out), `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`, `gap`, `gap_curve`,
+        `mode_layers`, `profiles`;
         summary `primary` and `claim`. Skipped, with the reason, without layers or superstructure.
 
     Raises
@@ -68,6 +70,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         "defences": defences,
         "localisation": tables.localisation_table(joint),
     }
+    result |= layer_tables(joint.localisation, model.mode_names, geometry.source_fwhm_nm, context)
     result |= gap_tables(
         antiphase, (primary_mode, primary_layer), float(primary["mean_energy_mev"]), result["units"],
         geometry.phase_rad, geometry.half_slab, settings, context.material,

@@ -12,8 +12,9 @@ from phonon_eels import __version__
 from phonon_eels.config import STEP_NAMES
 from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps import report_numbers as numbers
-from phonon_eels.steps.report_figures import Shown, Sources, draw_all
-from phonon_eels.steps.report_gap import gap_table
+from phonon_eels.steps.report_figures import draw_all
+from phonon_eels.steps.report_lattice import gap_table, layer_table, leakage_table
+from phonon_eels.steps.report_sources import Shown, Sources
 from phonon_eels.steps.report_truth import compare_with_truth
 from phonon_eels.steps.spec import StepContext, StepSpec
 
@@ -105,6 +106,8 @@ def render(
         numbers.pair_table(context),
         numbers.amplitude_table(context),
         gap_table(context),
+        layer_table(context),
+        leakage_table(context),
         numbers.quality_table(context),
         status_table(context),
         numbers.quantity_table(context),

@@ -24,6 +24,15 @@ LAYER_SPECTRA = (
     "a: mean spectrum of the positions of each layer, set apart (on a log scale by factors). b: its difference "
     "from the mean of all layers. Bands: ±1 standard deviation of the mean. Grey lines: fitted energies."
 )
+UNMIXED = (
+    "a: which layers are seen on each layer, with the deviation that the width of localisation (or a file) leaves. b: each layer's own "
+    "spectrum, what leaks in from the others and what is the same everywhere taken off; dark bands: counting noise, light "
+    "bands: with the systematic part. Zero-loss tail and background that follow a layer's thickness or elastic contrast stay in it."
+)
+PROFILES = (
+    "a: area of the fitted {plural} against the distance from the middle of the slab, over the largest. b: their energies where the area is "
+    "at least a fifth of the largest. c: layers that the area comes from. Bars: standard deviations."
+)
 MODE_MAPS = (
     "For every mode: fitted energy ({word}) with its standard deviation, and area with its standard deviation. "
     "Colours span 2–98 % of the values, of energies those of the better-determined half. Hatched grey: no value, "

@@ -5,89 +5,32 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from phonon_eels.steps import report_captions as captions
+from phonon_eels.steps import report_lattice_figures as lattice_figures
 from phonon_eels.steps.report_numbers import number, peak_word, primary_row, short_facts, table_of
+from phonon_eels.steps.report_sources import (
+    NotDrawn,
+    Recipe,
+    Shown,
+    Sources,
+    mode_energies,
+    mode_window,
+    scan_edges,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
-
     from phonon_eels.config.settings import Report
-    from phonon_eels.spectrum_image import SpectrumImage
     from phonon_eels.steps.spec import StepContext
-
-
-class NotDrawn(Exception):
-    """The results for a figure are not there; the message is the reader's sentence."""
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What figures are made of."""
-
-    image: SpectrumImage
-    context: StepContext
-    truth_table: pd.DataFrame | None = None
-
-    def table(self, step: str, name: str) -> pd.DataFrame:
-        """Return a table of an earlier step, or say why there is none."""
-        table = table_of(self.context, step, name)
-        if table is None:
-            raise NotDrawn(self.reason(step, f"it made no table `{name}`"))
-        return table
-
-    def maps(self, step: str, *names: str) -> xr.Dataset:
-        """Return the maps of an earlier step that hold one of `names` at least, or say why there are none."""
-        maps = self.context.maps.get(step)
-        if maps is None or (names and not any(name in maps for name in names)):
-            raise NotDrawn(self.reason(step, "it made no such maps"))
-        return maps
-
-    def maps_or_none(self, step: str) -> xr.Dataset | None:
-        """Return the maps of an earlier step, or None."""
-        return self.context.maps.get(step)
-
-    def reason(self, step: str, otherwise: str) -> str:
-        """Return why a step left nothing: its own words where it was skipped."""
-        summary = self.context.summaries.get(step)
-        if summary is None and step not in self.context.maps and step not in self.context.tables:
-            return f"{step} did not run."
-        skipped = (summary or {}).get("skipped")
-        return f"{step} was skipped: {skipped}" if skipped else f"{step} ran, but {otherwise}."
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A figure of the report: its name (also of the file), title, caption and how to draw it."""
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[[Sources], Any]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A figure as the template prints it; without `data` the sentence stands in its place."""
-
-    name: str
-    title: str
-    caption: str
-    data: str = ""
-    width_px: int = 0
-    sentence: str = ""
-    failed: bool = False
 
 
 WITH_FACTS = frozenset(
     {"overview", "mean_spectrum", "layer_spectra", "classic_route", "mode_maps", "width_maps", "modulation_spectrum"}
-    | {"phase_dependence", "zero_loss"}
+    | {"phase_dependence", "zero_loss", "unmixed", "profiles"}
 )
 """Figures of spectra: what their angles and beam energy are belongs into the caption."""
 
@@ -98,9 +41,16 @@ def recipes(sources: Sources) -> list[Recipe]:
     plural = "peaks" if word == "peak" else "peaks of the projected phonon density"
     shown_mode = _shown_mode(sources.context) or "the first mode"
     entries = [
-        Recipe("lattice", "Crystal in the scan", captions.LATTICE, _lattice),
+        Recipe("lattice", "Crystal in the scan", captions.LATTICE, lattice_figures.lattice),
         Recipe("mean_spectrum", "Mean spectrum and fit", captions.MEAN_SPECTRUM.format(plural=plural), _mean_spectrum),
         Recipe("layer_spectra", "Spectra of the layers", captions.LAYER_SPECTRA, _layer_spectra),
+        Recipe("unmixed", "Layers taken apart", captions.UNMIXED, lattice_figures.unmixed),
+        Recipe(
+            "profiles",
+            "Profiles across the unit cell",
+            captions.PROFILES.format(plural=plural),
+            lattice_figures.profiles,
+        ),
         Recipe("mode_maps", "Maps of energy and area", captions.MODE_MAPS.format(word=word), _mode_maps),
         Recipe("width_maps", "Maps of the intrinsic width", captions.WIDTH_MAPS, _width_maps),
         Recipe(
@@ -111,7 +61,7 @@ def recipes(sources: Sources) -> list[Recipe]:
         ),
         Recipe("phase_dependence", "Energy against superstructure phase", captions.PHASE_DEPENDENCE, _phase_dependence),
         Recipe("units", "Plane by plane", captions.UNITS, _units),
-        Recipe("gap", "Superconducting gap", captions.GAP, _gap),
+        Recipe("gap", "Superconducting gap", captions.GAP, lattice_figures.gap),
         Recipe("period_scan", "Other periods", captions.PERIOD_SCAN, _period_scan),
         Recipe("zero_loss", "Zero-loss peak", captions.ZERO_LOSS, _zero_loss),
     ]
@@ -133,59 +83,18 @@ def recipes(sources: Sources) -> list[Recipe]:
     return entries
 
 
-def _haadf(sources: Sources) -> np.ndarray:
-    haadf = sources.image.haadf
-    if haadf is None:
-        raise NotDrawn("The file holds no HAADF image, so layers and superstructure cannot be found.")
-    if min(np.asarray(haadf).shape) < 2:
-        raise NotDrawn("The scan is a line: there is no image to show.")
-    return np.asarray(haadf)
-
-
-def _scan_edges(image: SpectrumImage) -> tuple[float, float, float, float]:
-    rows, columns = image.scan
-    return (
-        columns.offset_nm - columns.step_nm / 2,
-        columns.offset_nm + columns.step_nm * (columns.n - 0.5),
-        rows.offset_nm + rows.step_nm * (rows.n - 0.5),
-        rows.offset_nm - rows.step_nm / 2,
-    )
-
-
-def _lattice(sources: Sources) -> Any:
-    from phonon_eels import figures
-
-    layers, superstructure = sources.maps_or_none("assign_layers"), sources.maps_or_none("map_superstructure")
-    return figures.plot_lattice(_haadf(sources), layers, superstructure, extent=_scan_edges(sources.image))
-
-
 def _mean_spectrum(sources: Sources) -> Any:
     from phonon_eels import figures
 
     return figures.plot_mean_spectrum(sources.table("fit_peaks", "mean_spectrum"))
 
 
-def _mode_energies(context: StepContext) -> dict[str, float]:
-    table = table_of(context, "fit_peaks", "modes")
-    if table is not None and "energy_mev" in table and "mode" in table:
-        return {str(m): float(e) for m, e in zip(table["mode"], table["energy_mev"], strict=True) if np.isfinite(e)}
-    return {mode.name: mode.energy_mev for mode in context.material.modes}
-
-
-def _mode_window(sources: Sources) -> tuple[float, float]:
-    """Return the range of the material's modes with a margin, inside the energy axis."""
-    energies = [mode.energy_mev for mode in sources.context.material.modes]
-    axis = sources.image.energy
-    low, high = max(0.7 * min(energies), axis.offset_mev), min(1.25 * max(energies), axis.last_mev)
-    return (low, high) if low < high else (axis.offset_mev, axis.last_mev)
-
-
 def _layer_spectra(sources: Sources) -> Any:
     from phonon_eels import figures
 
     table = sources.table("assign_layers", "layer_spectra")
-    energies = _mode_energies(sources.context)
-    return figures.plot_layer_spectra(table, window_mev=_mode_window(sources), mode_energies_mev=energies)
+    energies = mode_energies(sources.context)
+    return figures.plot_layer_spectra(table, window_mev=mode_window(sources), mode_energies_mev=energies)
 
 
 def _line_spectra(sources: Sources) -> Any:
@@ -194,7 +103,7 @@ def _line_spectra(sources: Sources) -> Any:
 
     center = sources.maps("align_zlp", "zlp_center_mev")["zlp_center_mev"].values
     table = table_of(sources.context, "fit_peaks", "mean_spectrum")
-    window = _mode_window(sources) if table is None else tuple(table["energy_loss_mev"].iloc[[0, -1]])
+    window = mode_window(sources) if table is None else tuple(table["energy_loss_mev"].iloc[[0, -1]])
     loss_from = min(mode.bounds_mev[0] for mode in sources.context.material.modes)
     return figures.plot_line_spectra(*along_line(sources.image, np.asarray(center), window), loss_from_mev=loss_from)
 
@@ -227,7 +136,7 @@ def _modulation_spectrum(sources: Sources) -> Any:
     from phonon_eels import figures
 
     table = sources.table("measure_modulation", "modulation_spectrum")
-    return figures.plot_modulation_spectrum(table, mode_energies_mev=_mode_energies(sources.context))
+    return figures.plot_modulation_spectrum(table, mode_energies_mev=mode_energies(sources.context))
 
 
 def _phase_dependence(sources: Sources) -> Any:
@@ -242,15 +151,6 @@ def _units(sources: Sources) -> Any:
 
     units = sources.table("measure_modulation", "units")
     return figures.plot_units(units, table_of(sources.context, "measure_modulation", "amplitudes"))
-
-
-def _gap(sources: Sources) -> Any:
-    from phonon_eels import figures
-
-    bins, amplitudes, curve, gap = (
-        sources.table("measure_modulation", name) for name in ("phase_bins", "amplitudes", "gap_curve", "gap")
-    )
-    return figures.plot_gap(bins, amplitudes, curve, gap)
 
 
 def _period_scan(sources: Sources) -> Any:
@@ -321,7 +221,7 @@ def _overview(sources: Sources) -> Any:
         raise NotDrawn("There is no HAADF image and no fit to show.")
     return figures.plot_overview(
         haadf=sources.image.haadf,
-        extent=_scan_edges(sources.image),
+        extent=scan_edges(sources.image),
         layers=sources.maps_or_none("assign_layers"),
         mean_spectrum=spectrum,
         peaks=sources.maps_or_none("fit_peaks"),

@@ -122,9 +122,22 @@ def tables(rng: np.random.Generator) -> dict[str, dict[str, pd.DataFrame]]:
     """Tables by step."""
     return {
         "fit_peaks": {"mean_spectrum": mean_spectrum(), "modes": _modes(), "pairs": _pairs()},
-        "assign_layers": {"layer_spectra": _layer_spectra(rng)},
+        "assign_layers": {"layer_spectra": _layer_spectra(rng), **_unmixed()},
         "measure_modulation": _modulation(rng),
     }
+
+
+def _unmixed() -> dict[str, pd.DataFrame]:
+    base = mean_spectrum()
+    spectra: dict[str, Any] = {"energy_loss_mev": base["energy_loss_mev"]}
+    for name, mode in (("BiO", "BiO38"), ("CuO2 upper", "CuO78")):
+        spectra |= {f"{name}_e": base[f"{mode}_e"], f"{name}_std_e": 0.6, f"{name}_syst_e": 0.3}
+    names = ("BiO", "CuO2 upper")
+    leakage = [
+        {"probe": a, "source": b, "share": 0.9 if a == b else 0.1, "share_std": 0.02, "origin": "haadf"}
+        for a in names for b in names
+    ]  # fmt: skip
+    return {"unmixed_spectra": pd.DataFrame(spectra), "leakage": pd.DataFrame(leakage)}
 
 
 def with_std(name: str, value: float, std: float) -> dict[str, float]:
@@ -238,7 +251,27 @@ def _modulation(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
         "modulation_spectrum": spectrum,
         "period_scan": period_scan,
         **_gap(),
+        **_profiles(),
     }
+
+
+def _profiles() -> dict[str, pd.DataFrame]:
+    heights = {"CuO78": 0.1645, "BiO38": 0.6104}
+    profiles = [
+        {
+            "mode": mode, "from_middle_nm": c, **with_std("area_e", 900 * np.exp(-(((c - height) / 0.13) ** 2)) + 20, 9.0),
+            **with_std("energy_mev", float(mode[-2:]), 0.1),
+        }
+        for mode, height in heights.items() for c in np.arange(0.03, 0.75, 0.06)
+    ]  # fmt: skip
+    layers = [
+        {
+            "mode": mode, "layer": layer, **with_std("area_e", 40.0, 5.0), "area_e_syst": 1.0,
+            **with_std("share", np.nan if layer == "everywhere" else float(layer[:2] == mode[:2]), 0.02),
+        }
+        for mode in heights for layer in ("CuO2", "SrO", "BiO", "everywhere")
+    ]  # fmt: skip
+    return {"profiles": pd.DataFrame(profiles), "mode_layers": pd.DataFrame(layers)}
 
 
 def _gap() -> dict[str, pd.DataFrame]:

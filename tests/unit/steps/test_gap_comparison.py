@@ -9,7 +9,7 @@ from phonon_eels.errors import InputFileError
 from phonon_eels.figures import plot_gap
 from phonon_eels.lattice.inference import MeanAmplitude
 from phonon_eels.steps.gap_comparison import gap_tables
-from phonon_eels.steps.report_gap import gap_table
+from phonon_eels.steps.report_lattice import gap_table
 from tests.unit.figures.made_up import tables as made_up_tables
 from tests.unit.forward.spectra import BI2212, context_of
 

@@ -72,6 +72,19 @@ def test_tables_are_whole(measured):
     assert np.corrcoef(near["cos_e"], near["cos_shift_template_e"])[0, 1] > 0.7
 
 
+def test_layers_of_the_modes_and_the_gap(measured):
+    shares = measured.tables["mode_layers"].set_index(["mode", "layer"])["share"]
+    assert shares["CuO78", "CuO2"] > 0.95
+    assert abs(shares["CuO78", "SrO"]) < 0.05
+    assert shares["BiO57", "BiO"] > 0.95
+    profile = measured.tables["profiles"]
+    copper = profile[profile["mode"] == "CuO78"]
+    assert abs(copper.loc[copper["area_e"].idxmax(), "from_middle_nm"] - 0.1645) < 0.07
+    row = measured.tables["gap"].set_index("quantity").loc["phase of energy less phase of gap"]
+    assert row["low"] < 0.0 < row["high"]
+    assert "one bit" in row["sentence"]
+
+
 def test_null_twin_makes_no_claim():
     result = measure(*prepared(False))
     primary = result.summary["primary"]
