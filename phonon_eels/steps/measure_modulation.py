@@ -70,7 +70,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         "defences": defences,
         "localisation": tables.localisation_table(joint),
     }
-    result |= layer_tables(joint.localisation, model.mode_names, geometry.source_fwhm_nm, context)
+    result |= layer_tables(joint.localisation, model.mode_names, joint.areas, geometry.source_fwhm_nm, context)
     result |= gap_tables(
         antiphase, (primary_mode, primary_layer), float(primary["mean_energy_mev"]), result["units"],
         geometry.phase_rad, geometry.half_slab, settings, context.material,

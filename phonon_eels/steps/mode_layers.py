@@ -16,7 +16,6 @@ from phonon_eels.lattice.unmix import EVERYWHERE, components_of, shares_at, unmi
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
     from phonon_eels.steps.spec import StepContext
 
@@ -27,6 +26,7 @@ MIN_BIN_POSITIONS = 5
 def layer_tables(
     localisation: tuple[Localisation | None, ...],
     names: tuple[str, ...],
+    areas_e: np.ndarray,
     reference_fwhm_nm: float,
     context: StepContext,
 ) -> dict[str, pd.DataFrame]:
@@ -38,6 +38,9 @@ def layer_tables(
         Of each mode; the width for one mode is that of the others, so that its own layers are not presumed.
     names
         Modes, in the same order.
+    areas_e
+        (rows, columns, modes) areas with the energies of all positions held. Where energies are free at each, the area of a mode
+        that is hardly there follows noise upwards, and close modes take from each other.
     reference_fwhm_nm
         Width that the source weights of `assign_layers` belong to, probe included.
     """
@@ -46,14 +49,15 @@ def layer_tables(
     if stack is None or peaks is None or "area_e" not in peaks:
         return {}
     return {
-        "mode_layers": mode_layer_table(localisation, names, reference_fwhm_nm, context),
-        "profiles": profile_table(names, stack, context),
+        "mode_layers": mode_layer_table(localisation, names, areas_e, reference_fwhm_nm, context),
+        "profiles": profile_table(names, areas_e, stack, context),
     }
 
 
 def mode_layer_table(
     localisation: tuple[Localisation | None, ...],
     names: tuple[str, ...],
+    areas_e: np.ndarray,
     reference_fwhm_nm: float,
     context: StepContext,
 ) -> pd.DataFrame:
@@ -66,7 +70,10 @@ def mode_layer_table(
     rows: list[dict[str, Any]] = []
     for m, name in enumerate(names):
         fwhm, fwhm_std = others_width(localisation, m, reference_fwhm_nm)
-        area, std = _areas(context.maps["fit_peaks"], name)
+        area, std = (
+            areas_e[..., m],
+            np.asarray(context.maps["fit_peaks"]["area_e_std"].sel(mode=name).values, dtype=float),
+        )
         usable = np.isfinite(area) & (std > 0.0)
         precision = np.where(usable, 1.0 / np.where(usable, std, 1.0) ** 2, 0.0)
         found, noise = [], np.zeros(0)
@@ -112,12 +119,7 @@ def others_width(
     return mean, max(between, float(weight.sum() ** -0.5))
 
 
-def _areas(peaks: xr.Dataset, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    chosen = peaks.sel(mode=mode)
-    return np.asarray(chosen["area_e"].values, dtype=float), np.asarray(chosen["area_e_std"].values, dtype=float)
-
-
-def profile_table(names: tuple[str, ...], stack: Stack, context: StepContext) -> pd.DataFrame:
+def profile_table(names: tuple[str, ...], areas_e: np.ndarray, stack: Stack, context: StepContext) -> pd.DataFrame:
     """Return mean area and energy of every mode against the distance from the middle of the slab, both sides together.
 
     Deviations of the areas are those of the scatter between positions, of the energies the larger of scatter and counting.
@@ -130,8 +132,8 @@ def profile_table(names: tuple[str, ...], stack: Stack, context: StepContext) ->
     bins = np.floor(np.where(np.isfinite(away), away, -1.0) / PROFILE_STEP_NM).astype(int)
     energy_name = "energy_mev" if "energy_mev" in peaks else "apparent_energy_mev"
     rows: list[dict[str, Any]] = []
-    for name in names:
-        area, _ = _areas(peaks, name)
+    for m, name in enumerate(names):
+        area = areas_e[..., m]
         chosen = peaks.sel(mode=name)
         energy, std = (np.asarray(chosen[key].values, dtype=float) for key in (energy_name, f"{energy_name}_std"))
         for k in range(n_bins):
