@@ -13,6 +13,7 @@ from phonon_eels.lattice.superstructure import (
     find_superstructure,
     phase_offset,
 )
+from phonon_eels.lattice.twins import SlabWave, slab_waves
 from phonon_eels.lattice.wave import Samples
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
@@ -42,9 +43,12 @@ def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, contex
     Returns
     -------
     StepResult
-        Maps of lateral and outward phase, local amplitude; table `planes` with the phase of each plane; summary with
+        Maps of lateral and outward phase, local amplitude; table `planes` with the phase of each plane, `slabs` with the wave in
+        each (90° twins show none); summary with
         the wavevector and the check of the phase rule. Skipped, with the reason, where there is no wave.
     """
+    import pandas as pd
+
     if not settings.enabled:
         return StepResult(skipped="switched off (map_superstructure.enabled: false)")
     wanted = context.material.superstructure
@@ -73,8 +77,25 @@ def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, contex
     maps = _maps(image, layers, found, local, outward)
     slab, plane_side = planes["slab"].to_numpy(), planes["side"].to_numpy()
     table = planes.assign(phase_offset_rad=phase_offset(slab, plane_side, found, outward))
+    slabs = slab_waves(samples, found)
     summary = _summary(found, local, maps, context, scale, outward)
-    return StepResult(maps=maps, tables={"planes": table}, summary=summary, messages=_messages(found, local))
+    summary["slabs_without_wave"] = [entry.slab for entry in slabs if entry.verdict == "no wave"]
+    return StepResult(
+        maps=maps,
+        tables={"planes": table, "slabs": pd.DataFrame([vars(entry) for entry in slabs])},
+        summary=summary,
+        messages=(*_messages(found, local), *_twin_messages(slabs)),
+    )
+
+
+def _twin_messages(slabs: tuple[SlabWave, ...]) -> tuple[str, ...]:
+    turned = [str(entry.slab) for entry in slabs if entry.verdict == "no wave"]
+    if not turned:
+        return ()
+    return (
+        f"slab{'s' if len(turned) > 1 else ''} {', '.join(turned)} of {len(slabs)} show no wave where the others do: 90° twins "
+        "with [010] along the beam, or disorder; their planes carry no phase of their own (table slabs)",
+    )
 
 
 def _samples(displacements: pd.DataFrame, planes: pd.DataFrame) -> tuple[Samples, np.ndarray]:

@@ -51,11 +51,10 @@ def test_each_stands_in_its_own_layer(usual):
     shares = usual.tables["measure_modulation"]["mode_layers"].set_index(["mode", "layer"])
     for mode, layer in (("BiO38", "BiO"), ("CuO42", "CuO2"), ("CuO78", "CuO2"), ("SrO67", "SrO")):
         own = shares.loc[(mode, layer)]
-        assert own["share"] > 0.9
-        assert abs(own["share"] - 1.0) < 5 * own["share_std"]
+        # Negative shares of the others do not count in the whole, positive ones do: their noise takes from the own.
+        assert abs(own["share"] - 1.0) < 3.5 * own["share_std"] + 0.02
         others = shares.loc[mode].drop([layer, "everywhere"])
-        # 3 % of the mode's own area is left to what the model of leakage simplifies.
-        assert (np.abs(others["share"]) < 3.5 * others["share_std"] + 0.03).all()
+        assert (np.abs(others["share"]) < 3.5 * others["share_std"]).all()
 
 
 def test_apical_oxygen_is_told_from_copper_oxide(usual):
