@@ -102,6 +102,9 @@ def headline(context: StepContext) -> Headline:
         f"{plus_minus(row.get('amplitude_mev'), row.get('amplitude_mev_std'), 'meV')} (95 % interval {interval}), "
         f"p = {p_value(row.get('p_value'))} over {_whole(row.get('n_units'))} half-slab planes."
     ).replace("p = <", "p <")
+    primary = summary.get("primary")
+    if isinstance(primary, Mapping) and primary.get("lower_bound"):
+        sentence += " The amplitude is a lower bound: the share of dipole scattering is not known."
     if bool(summary.get("claim")):
         return Headline(sentence, "claim", "claim")
     why = summary.get("claim_reason") or summary.get("reason") or ""

@@ -195,6 +195,13 @@ def test_verdicts(scan, claim: bool, status: str, verdict: str) -> None:
     assert numbers.headline(context).verdict == verdict
 
 
+def test_unknown_dipole_share_makes_the_amplitude_a_lower_bound(scan) -> None:
+    for bound in (True, False):
+        summaries = {"measure_modulation": {"claim": True, "primary": {"lower_bound": bound}}}
+        sentence = numbers.headline(context_of(scan, summaries=summaries)).sentence
+        assert ("is a lower bound: the share of dipole scattering is not known" in sentence) == bound
+
+
 def test_truth_is_compared_only_where_identifiable(scan) -> None:
     table = compare_with_truth(context_of(scan, truth=made_up.truth()))
     quantities = list(table["quantity"])
