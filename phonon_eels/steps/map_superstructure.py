@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phonon_eels.lattice.intensity_wave import intensity_wave
 from phonon_eels.lattice.phase_lock import LocalWave, lock_in
 from phonon_eels.lattice.superstructure import (
     NoSuperstructureError,
@@ -79,6 +80,8 @@ def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, contex
     table = planes.assign(phase_offset_rad=phase_offset(slab, plane_side, found, outward))
     slabs = slab_waves(samples, found)
     summary = _summary(found, local, maps, context, scale, outward)
+    if image.haadf is not None:
+        summary["intensity_wave"] = _intensity(image.haadf, maps, layers, context)
     summary["slabs_without_wave"] = [entry.slab for entry in slabs if entry.verdict == "no wave"]
     return StepResult(
         maps=maps,
@@ -86,6 +89,23 @@ def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, contex
         summary=summary,
         messages=(*_messages(found, local), *_twin_messages(slabs)),
     )
+
+
+def _intensity(haadf: np.ndarray, maps: xr.Dataset, layers: xr.Dataset, context: StepContext) -> dict[str, Any]:
+    """Relative modulation of the brightness of the heaviest planes, counted along their outward normals."""
+    heaviest = max(context.material.layers, key=lambda layer: layer.atomic_number).name
+    names = str(layers["layer"].attrs["flag_meanings"]).split()
+    on_plane = np.asarray(layers["layer"].values) == names.index(heaviest)
+    phase, half_slab = np.asarray(maps["phase_rad"].values), np.asarray(layers["half_slab"].values)
+    mean, n_planes = intensity_wave(np.asarray(haadf, dtype=float), phase, half_slab, on_plane)
+    status = "ok" if mean.p_value < 0.05 else "not distinguished from none"
+    return {
+        "layer": heaviest,
+        "amplitude": quantity(mean.amplitude, mean.amplitude_std, "1", status),
+        "phase_rad": quantity(mean.phase_rad, mean.phase_std_rad, "rad", status),
+        "p_value": mean.p_value,
+        "n_planes": n_planes,
+    }
 
 
 def _twin_messages(slabs: tuple[SlabWave, ...]) -> tuple[str, ...]:
