@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Source = Literal["given", "measured", "assumed"]
 
+REGIONS = ("sample", "vacuum", "hole", "contamination", "edge", "excluded")
+"""What a position can be marked as, by code; only those of the sample (0) are analysed."""
+
 
 @dataclass(frozen=True)
 class EnergyAxis:
@@ -127,6 +130,10 @@ class NoiseModel:
     source: Mapping[str, Source] = field(default_factory=dict)
     denoised: bool = False
 
+    def of_share(self, share: float) -> NoiseModel:
+        """Return the noise of a sum of more or fewer frames: dark levels add, read noise adds in squares."""
+        return replace(self, dark_level=self.dark_level * share, read_noise_e=self.read_noise_e * share**0.5)
+
 
 @dataclass(frozen=True)
 class Acquisition:
@@ -160,6 +167,10 @@ class SpectrumImage:
         Raw frames before registration, (frames, rows, columns, channels), or None for a single frame.
     haadf_frames
         Dark-field image of each frame, (frames, rows, columns), or None.
+    halves
+        Registered sums of every second frame, (2, rows, columns, channels), to compare with each other; or None.
+    regions
+        What the user marked every position as, codes of `REGIONS`, (rows, columns) of uint8; None: all is sample.
     title
         Name of the dataset.
     """
@@ -174,6 +185,8 @@ class SpectrumImage:
     haadf: np.ndarray | None = None
     frames: Array | None = None
     haadf_frames: np.ndarray | None = None
+    halves: Array | None = None
+    regions: np.ndarray | None = None
     title: str = ""
 
     def __post_init__(self) -> None:
@@ -186,6 +199,10 @@ class SpectrumImage:
             other = getattr(self, name)
             if other is not None and tuple(other.shape) != want:
                 raise DataError(f"{name} has shape {tuple(other.shape)}, the counts have {want}; both must agree")
+        if self.halves is not None and tuple(self.halves.shape) != (2, *want):
+            raise DataError(f"the halves have shape {tuple(self.halves.shape)}, they must have {(2, *want)}")
+        if self.regions is not None and tuple(self.regions.shape) != want[:2]:
+            raise DataError(f"the regions have shape {tuple(self.regions.shape)}, the scan {want[:2]}; both must agree")
         if self.haadf is not None and tuple(self.haadf.shape) != want[:2]:
             raise DataError(
                 f"the HAADF has shape {tuple(self.haadf.shape)}, the scan {want[:2]} (rows, columns); both must agree"
@@ -195,6 +212,17 @@ class SpectrumImage:
     def shape(self) -> tuple[int, int, int]:
         """(rows, columns, channels)."""
         return (self.scan[0].n, self.scan[1].n, self.energy.n_channels)
+
+    @property
+    def masked(self) -> np.ndarray | None:
+        """True where a position is not of the sample and takes no part, (rows, columns); None if all take part."""
+        return None if self.regions is None else np.asarray(self.regions) != 0
+
+    def region(self, name: str) -> np.ndarray:
+        """Return True where a position is marked as `name` (of `REGIONS`), (rows, columns)."""
+        if self.regions is None:
+            return np.full(self.shape[:2], name == REGIONS[0])
+        return np.asarray(self.regions) == REGIONS.index(name)
 
     def with_(self, **changes: Any) -> SpectrumImage:
         """Return a copy with some fields replaced."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Return the settings that ``--recipe``, ``--config``, ``--settings`` and ``--set`` ask for.
+    """Return the settings that ``--recipe``, ``--config``, ``--settings``, ``--set`` and ``--split`` ask for.
 
     Raises
     ------
@@ -25,7 +25,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
         If a source cannot be read, or a key or a value is not allowed.
     """
     tree = None if options.settings is None else _json_tree(options.settings)
-    return gather_settings(options.recipe, options.config, tree, options.overrides)
+    split = getattr(options, "split", None)
+    overrides = [*options.overrides, *([f"register_frames.split={split}"] if split else [])]
+    return gather_settings(options.recipe, options.config, tree, overrides)
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ def _add_run(words: Any) -> None:
     )
     _add_haadf(run)
     _add_refused(run)
+    _add_split(run)
     _add_settings(run)
     _add_machine(run)
 
@@ -139,6 +140,8 @@ def _add_steps(words: Any) -> None:
             step.add_argument("file", type=Path, metavar="FILE", nargs="?", help="default: the file it has read before")
             _add_haadf(step)
             _add_refused(step)
+        if entry.name == "register_frames":
+            _add_split(step)
         step.add_argument(
             "--dataset-folder", type=Path, required=True, metavar="DIR", help="folder of the dataset, as results/scan1"
         )
@@ -163,6 +166,14 @@ def _add_haadf(parser: argparse.ArgumentParser) -> None:
 def _add_refused(parser: argparse.ArgumentParser) -> None:
     # For the workflow: a row of its table that cannot be run fails like any other, and costs the others nothing.
     parser.add_argument("--refused", metavar="REASON", help=argparse.SUPPRESS)
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split",
+        choices=("all", "odd", "even", "first", "last"),
+        help="add only these frames, to compare with the others (same as --set register_frames.split=…)",
+    )
 
 
 def _add_set(parser: argparse.ArgumentParser, example: str) -> None:

@@ -36,6 +36,29 @@ class AcquisitionSettings(Frozen):
     """Share of the phonon signal that is delocalised (dipole). Unknown: modulation amplitudes are lower bounds."""
 
 
+Region = Literal["vacuum", "hole", "contamination", "edge", "excluded"]
+
+
+class MarkedFile(Frozen):
+    """A file in which positions are marked: a label image, a picture, or polygons."""
+
+    path: str
+    """.tif .png .npy of the scan's shape, napari Shapes saved as .csv, or polygons in .yaml or .json; a relative path counts from the settings file."""
+    kind: Region = "excluded"
+    """What the marked positions are, where the file does not say it itself."""
+    labels: dict[int, Region] = Field(default_factory=dict)
+    """For label images: value → what it means; empty: every value but 0 means `kind`."""
+
+
+class Masks(Frozen):
+    """Positions that are not the sample: they are not fitted and not averaged, and every map says "masked" there."""
+
+    files: tuple[MarkedFile, ...] = ()
+    """Where files overlap the later one wins."""
+    vacuum_file: str | None = None
+    """A scan of vacuum alone, taken at the same settings: the reference for the zero-loss peak, instead of a marked region."""
+
+
 class Ingest(Frozen):
     """Read the file, check it, write it as .zspy with energies in meV and the scan in nm."""
 
@@ -55,6 +78,10 @@ class RegisterFrames(Frozen):
     enabled: bool = True
     upsample_factor: int = Field(default=20, ge=1, le=1000)
     """Drift is measured to 1/upsample_factor of a position."""
+    split: Literal["all", "odd", "even", "first", "last"] = "all"
+    """Which frames to add: all, every second (odd: the first, third, …), or one half of them. Positions and channels are those of all frames."""
+    halves: Literal["odd_even", "first_last", "none"] = "odd_even"
+    """Two sums of half the frames each that are kept beside the sum, so that the report can say how well energies repeat."""
     max_step_fraction: Fraction = 0.5
     """Largest jump between frames, as a fraction of the lattice period seen in the HAADF; larger ones are taken as period jumps and corrected."""
     align_energy: bool = True
@@ -118,11 +145,12 @@ class Normalise(Frozen):
 class Denoise(Frozen):
     """Classic route: off by default. Denoised data are marked and refused by likelihood fits."""
 
-    method: Literal["none", "pca", "bm3d"] = "none"
+    method: Literal["none", "pca", "nmf", "bm3d", "bm4d"] = "none"
+    """bm3d and bm4d need packages of that name, whose licences allow only non-commercial use; they are not installed with this one."""
     components: int | None = Field(default=None, ge=1)
-    """Number of PCA components; default: chosen by the noise level (Marchenko-Pastur edge)."""
+    """Number of components of pca and nmf; default: chosen by the noise level (Marchenko-Pastur edge)."""
     strength: Positive = 1.0
-    """Factor on the noise level handed to BM3D."""
+    """Factor on the noise level handed to BM3D and BM4D."""
 
 
 class SubtractZlp(Frozen):
@@ -274,6 +302,7 @@ class Settings(Frozen):
     """forward: fit raw counts; classic: subtract, deconvolve, fit."""
     seed: int = Field(default=0, ge=0)
     acquisition: AcquisitionSettings = AcquisitionSettings()
+    masks: Masks = Masks()
     ingest: Ingest = Ingest()
     register_frames: RegisterFrames = RegisterFrames()
     remove_spikes: RemoveSpikes = RemoveSpikes()

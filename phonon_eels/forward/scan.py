@@ -9,6 +9,7 @@ import numpy as np
 
 from phonon_eels.backends.base import Backend, Progress
 from phonon_eels.backends.spectra import NO_CHANNEL, fit_block
+from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import NO_DATA
@@ -131,7 +132,17 @@ def fit_scan(
         (modes,) prior on the energies, infinite deviation for none; its centre defaults to the model's energies.
     profile
         Also return score and information of energies and widths.
+
+    Raises
+    ------
+    DataError
+        If denoised spectra are to be fitted as counts.
     """
+    if model.poisson and image.noise.denoised:
+        raise DataError(
+            "the spectra were denoised, which correlates their noise: they cannot be fitted as counts; give the raw ones, "
+            "or fit them on the classic route, where denoising carries a variance"
+        )
     rows, columns = image.shape[:2]
     n_params, modes = model.n_params, model.n_modes
     start = np.broadcast_to(starts, (rows, columns, n_params))

@@ -34,6 +34,14 @@ class PeakSearch:
     height: np.ndarray
     at_edge: np.ndarray
 
+    def without(self, positions: np.ndarray) -> PeakSearch:
+        """Return the search with nothing found where `positions` is True, (rows, columns)."""
+
+        def kept(values: np.ndarray) -> np.ndarray:
+            return np.asarray(np.where(positions, np.nan, values))
+
+        return PeakSearch(kept(self.channel), kept(self.fwhm_channels), kept(self.height), self.at_edge & ~positions)
+
 
 def search_peaks(
     image: SpectrumImage, channels: slice, backend: Backend, progress: Progress | None = None

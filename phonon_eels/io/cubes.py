@@ -1,7 +1,7 @@
 """Cubes as `.zspy` folders: HyperSpy opens them, and they are written and read block by block.
 
 One spectrum image is up to four folders beside each other, each a HyperSpy signal of its own: `image.zspy` (counts,
-HAADF and everything else that belongs to the image), `variance.zspy`, `bad.zspy` and `frames.zspy`.
+HAADF and everything else that belongs to the image), `variance.zspy`, `bad.zspy`, `frames.zspy` and `halves.zspy`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Store = Callable[[Sequence[Any], Sequence[Any], Callable[[int], None]], None]
 
 CHUNK_BYTES = 8_000_000
 _STRIPE_BYTES = 256_000_000  # a block of whole rows is not made larger than this, to bound the memory
-_PARTS = ("variance", "bad", "frames")
+_PARTS = ("variance", "bad", "frames", "halves")
+_STACKS = ("frames", "halves")  # cubes of several exposures
+_IMAGES = ("haadf", "haadf_frames", "regions")
 _STATE_VERSION = 1
 
 
@@ -53,8 +55,8 @@ def write_image(
     image
         Numpy or dask arrays.
     folder
-        Existing folder; gets ``image.zspy`` and, where the image has them, ``variance.zspy``, ``bad.zspy``
-        and ``frames.zspy``.
+        Existing folder; gets ``image.zspy`` and, where the image has them, ``variance.zspy``, ``bad.zspy``,
+        ``frames.zspy`` and ``halves.zspy``.
     chunk_bytes
         Size of a chunk of whole spectra on disk, before compression.
     threads
@@ -79,19 +81,18 @@ def write_image(
     targets = {
         name: _create(image, name, array, paths[name], chunk_bytes, provenance) for name, array in arrays.items()
     }
-    cubes = [name for name in arrays if name != "frames"]
-    n_frames = int(image.frames.shape[0]) if image.frames is not None else 0
-    total = image.scan[0].n * (1 + n_frames)
+    cubes = [name for name in arrays if name not in _STACKS]
+    stacked = [(name, number) for name in _STACKS if name in arrays for number in range(int(arrays[name].shape[0]))]
+    total = image.scan[0].n * (1 + len(stacked))
     report = progress or _silent
     store = store or partial(_store, threads=threads)
     store([arrays[name] for name in cubes], [targets[name] for name in cubes], lambda done: report(done, total))
-    if image.frames is not None:
-        for number in range(n_frames):
-            store(
-                [image.frames[number]],
-                [_Frame(targets["frames"], number)],
-                lambda done, before=(number + 1) * image.scan[0].n: report(before + done, total),  # type: ignore[misc]
-            )
+    for place, (name, number) in enumerate(stacked, start=1):
+        store(
+            [arrays[name][number]],
+            [_Frame(targets[name], number)],
+            lambda done, before=place * image.scan[0].n: report(before + done, total),  # type: ignore[misc]
+        )
     return list(paths.values())
 
 
@@ -119,9 +120,8 @@ def read_image(folder: Path) -> SpectrumImage:
         scan=(ScanAxis(**state["scan"][0]), ScanAxis(**state["scan"][1])),
         noise=NoiseModel(**state["noise"]),
         acquisition=Acquisition(**state["acquisition"]),
-        haadf=ours["haadf"][...] if "haadf" in ours else None,
-        haadf_frames=ours["haadf_frames"][...] if "haadf_frames" in ours else None,
         title=state["title"],
+        **{name: ours[name][...] for name in _IMAGES if name in ours},
         **lazy,
     )
 
@@ -162,7 +162,7 @@ def _create(
         extra["provenance"] = json.dumps(provenance, sort_keys=True)
     if name == "image":
         extra["state"] = json.dumps(_image_state(image), sort_keys=True)
-        for part in ("haadf", "haadf_frames"):
+        for part in _IMAGES:
             if getattr(image, part) is not None:
                 extra[part] = np.ascontiguousarray(getattr(image, part))
     shape = tuple(int(size) for size in array.shape)
@@ -172,7 +172,7 @@ def _create(
     )
     if name != "image":
         header["metadata"]["General"]["title"] = f"{image.title or 'image'}: {name}"
-        header["metadata"]["Signal"] = {"signal_type": "EELS" if name == "frames" else ""}
+        header["metadata"]["Signal"] = {"signal_type": "EELS" if name in _STACKS else ""}
     with warnings.catch_warnings():
         # zarr 2 announces that zarr 3 drops this store; the dependency is pinned below 3.
         warnings.simplefilter("ignore", FutureWarning)

@@ -11,9 +11,10 @@ import numpy as np
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.errors import PhononEELSError
 from phonon_eels.io.axes import axis_unit, mev_per_unit, nm_per_unit
+from phonon_eels.io.haadf import OWN_KEY, dark_field_images, find_haadf, haadf_signal
 from phonon_eels.io.metadata import acquisition_to_json, electrons_per_count, noise_to_json
-from phonon_eels.io.read import dark_field_images, find_haadf, to_spectrum_image
-from phonon_eels.io.vendor import FileSignal, load_signals
+from phonon_eels.io.read import to_spectrum_image
+from phonon_eels.io.vendor import FileSignal, entry, load_signals
 from phonon_eels.quality.checks import records
 from phonon_eels.quality.noise import estimate_noise
 from phonon_eels.quality.statistics import saturation_level, scan_statistics
@@ -96,6 +97,16 @@ def _haadf(
     found["images_of_another_shape"] = [
         other.number for other in signals if other.kind == "image" and tuple(other.data.shape) != image.shape[:2]
     ]
+    source = haadf_signal(signals, item, image)
+    if entry(item.metadata, OWN_KEY) is not None:
+        found["haadf_source"] = f"{OWN_KEY} in the metadata"
+    elif source is not None:
+        found["haadf_source"] = f"signal {source.number}, {source.title}"
+    elif len(fitting) > 1:
+        found["haadf_problem"] = (
+            f"{len(fitting)} images could be it (signals {', '.join(str(other.number) for other in fitting)}); "
+            f"give one with --haadf"
+        )
     try:
         return find_haadf(signals, item, image, path)
     except PhononEELSError as problem:
@@ -280,4 +291,6 @@ def _haadf_text(item: Mapping[str, Any]) -> str:
     unused = f"; images {', '.join(map(str, others))} have another shape" if others else ""
     if "haadf_problem" in item:
         return f"HAADF: {item['haadf_problem']}"
-    return f"HAADF: {'found' if item['spectrum']['haadf'] else 'none'}{unused}"
+    if item["spectrum"]["haadf"]:
+        return f"HAADF: {item['haadf_source']}{unused}"
+    return f"HAADF: none of the scan's shape{unused}"

@@ -6,7 +6,6 @@ names the key.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.errors import ConfigError, DataError, InputFileError
+from phonon_eels.errors import ConfigError, InputFileError
 from phonon_eels.io import axes as axis_dicts
+from phonon_eels.io.haadf import find_haadf, given_haadf, native_type
 from phonon_eels.io.metadata import NOISE_FIELDS, file_acquisition, file_noise
-from phonon_eels.io.vendor import SUFFIXES, FileSignal, entry, load_array_image, load_signals
+from phonon_eels.io.vendor import FileSignal, entry, load_signals
 from phonon_eels.spectrum_image import Acquisition, EnergyAxis, NoiseModel, ScanAxis, SpectrumImage
 
 if TYPE_CHECKING:
     from phonon_eels.config.settings import AcquisitionSettings
 
 _FRAME_NAMES = ("frame", "frames", "time", "stack", "sequence", "image number")
-_DARK_FIELD = re.compile(r"(?<![a-z])(haadf|maadf|adf|df|dark.?field|annular)(?![a-z])", re.IGNORECASE)
 
 
 def read(
@@ -72,7 +71,7 @@ def read(
     image = to_spectrum_image(chosen, path, acquisition)
     image = image.with_(**find_haadf(signals, chosen, image, path))
     if haadf is not None:
-        image = image.with_(haadf=_given_haadf(Path(haadf), image), haadf_frames=None)
+        image = image.with_(haadf=given_haadf(Path(haadf), image), haadf_frames=None)
     return image if lazy else _loaded(image)
 
 
@@ -167,58 +166,6 @@ def sum_of_frames(frames: Any) -> Any:
     for number in range(1, frames.shape[0]):
         total = total + frames[number]
     return total if kind in "iu" else total.astype(frames.dtype)
-
-
-def find_haadf(signals: list[FileSignal], chosen: FileSignal, image: SpectrumImage, path: Path) -> dict[str, Any]:
-    """Return `haadf` and `haadf_frames` as found in the file: under our own key, else an image of the scan's shape.
-
-    Raises
-    ------
-    DataError
-        If our own key holds an image of another shape.
-    """
-    scan = image.shape[:2]
-    ours = entry(chosen.metadata, "PhononEELS.haadf")
-    if ours is not None:
-        found = {"haadf": _checked_haadf(np.asarray(ours), scan, f"{path} (PhononEELS.haadf)")}
-        per_frame = entry(chosen.metadata, "PhononEELS.haadf_frames")
-        if per_frame is not None and image.frames is not None:
-            found["haadf_frames"] = _checked_frames(np.asarray(per_frame), image, path)
-        return found
-    stacks = (
-        _of_one_scan(dark_field_images(signals, image.frames.shape[:3]), chosen) if image.frames is not None else []
-    )
-    if len(stacks) == 1:
-        per_frame = np.asarray(stacks[0].data, dtype=_native_type(stacks[0].data.dtype))
-        return {"haadf": per_frame.mean(axis=0), "haadf_frames": per_frame}
-    images = _of_one_scan(dark_field_images(signals, scan), chosen)
-    return {"haadf": np.asarray(images[0].data, dtype=_native_type(images[0].data.dtype))} if len(images) == 1 else {}
-
-
-def dark_field_images(signals: list[FileSignal], scan: tuple[int, ...]) -> list[FileSignal]:
-    """Return the images that can be the scan's dark field: of its shape and named so; those named HAADF first.
-
-    Parameters
-    ----------
-    scan
-        (rows, columns), or (frames, rows, columns) to find a stack of images.
-    """
-    kind = "image" if len(scan) == 2 else "other"
-    fitting = [
-        item
-        for item in signals
-        if item.kind == kind and tuple(item.data.shape) == tuple(scan) and _DARK_FIELD.search(item.title)
-    ]
-    haadf = [item for item in fitting if "haadf" in item.title.lower()]
-    return haadf or fitting
-
-
-def _of_one_scan(images: list[FileSignal], chosen: FileSignal) -> list[FileSignal]:
-    """Keep the images that the microscope marked as taken in the same scan as the spectra, if it marked any."""
-    places = ("metadata.scan.scan_id", "metadata.hardware_source.scan_id")
-    marks = {mark for place in places if isinstance(mark := entry(chosen.original, place), str) and mark}
-    same = [item for item in images if marks & {str(entry(item.original, place)) for place in places}]
-    return same or images
 
 
 def _energy_axis_number(signal: FileSignal, path: Path, given: Mapping[str, Any]) -> int:
@@ -349,47 +296,10 @@ def _noise(signal: FileSignal, given: Mapping[str, Any], n_frames: int, acquisit
     return NoiseModel(**values, source={name: source.get(name, "assumed") for name in NOISE_FIELDS}, denoised=denoised)
 
 
-def _given_haadf(path: Path, image: SpectrumImage) -> np.ndarray:
-    if path.suffix.lower() in SUFFIXES:
-        signals = load_signals(path, lazy=False)
-        images = dark_field_images(signals, image.shape[:2]) or [item for item in signals if item.kind == "image"]
-        if len(images) != 1:
-            raise InputFileError(f"{path} holds {len(images)} images; give a file with the HAADF image alone")
-        found = np.asarray(images[0].data)
-    else:
-        found = load_array_image(path)
-    return _checked_haadf(found, image.shape[:2], str(path))
-
-
-def _checked_haadf(found: np.ndarray, scan: tuple[int, ...], where: str) -> np.ndarray:
-    if tuple(found.shape) != tuple(scan):
-        raise DataError(
-            f"the HAADF in {where} has shape {tuple(found.shape)}, the scan {tuple(scan)} (rows, columns); "
-            f"give the image that was taken with the spectra, or none"
-        )
-    if found.dtype.kind not in "biuf" or not np.all(np.isfinite(found)):
-        raise DataError(f"the HAADF in {where} holds values that are no finite numbers; export it again")
-    return found.astype(_native_type(found.dtype), copy=False)
-
-
-def _checked_frames(found: np.ndarray, image: SpectrumImage, path: Path) -> np.ndarray:
-    want = tuple(image.frames.shape[:3])  # type: ignore[union-attr]
-    if tuple(found.shape) != want:
-        raise DataError(
-            f"the HAADF frames in {path} have shape {tuple(found.shape)}, the scan {want} (frames, rows, columns); "
-            f"write the file again with one image per frame, or without"
-        )
-    return found
-
-
 def _native(data: Any) -> Any:
     """Bring counts to this machine's byte order, and lazy ones to chunks of whole spectra."""
-    data = data.astype(_native_type(data.dtype)) if data.dtype != _native_type(data.dtype) else data
+    data = data.astype(native_type(data.dtype)) if data.dtype != native_type(data.dtype) else data
     return data.rechunk({data.ndim - 1: -1}) if hasattr(data, "dask") else data
-
-
-def _native_type(dtype: Any) -> np.dtype:
-    return np.dtype(np.uint8) if np.dtype(dtype).kind == "b" else np.dtype(dtype).newbyteorder("=")
 
 
 def _loaded(image: SpectrumImage) -> SpectrumImage:

@@ -18,6 +18,7 @@ import numpy as np
 
 from phonon_eels.errors import InputFileError
 from phonon_eels.io.axes import axis_unit, mev_per_unit
+from phonon_eels.io.digital_micrograph import read_digital_micrograph
 from phonon_eels.io.nion import SUFFIXES as NION_SUFFIXES
 from phonon_eels.io.nion import read_nion
 from phonon_eels.io.nion_project import read_project
@@ -28,6 +29,8 @@ HYPERSPY_SUFFIXES = (".hspy", ".zspy", ".hdf5")
 SUFFIXES = (*HYPERSPY_SUFFIXES, ".dm3", ".dm4", ".emd", ".msa", *NION_SUFFIXES, ".nsproj", ".zip")
 _ZIP_LIMIT_BYTES = 4_000_000_000
 _LOADED_LIMIT_BYTES = 2_000_000_000
+_EXPANSION = 1000  # deflate packs no better than 1,032 to 1, and a detector's noise far worse
+_ALLOWANCE_BYTES = 300_000_000  # what a reader may need whatever the size of the file
 _HDF5_BEGINS = b"\x89HDF\r\n\x1a\n"
 # Codecs that only move bytes. numcodecs also has "pickle", which runs whatever the file tells it to.
 _HARMLESS_CODECS = frozenset(
@@ -100,6 +103,16 @@ def entry(tree: Mapping[str, Any], path: str) -> Any:
     return found
 
 
+def memory_bound(path: str | Path) -> int:
+    """Return how many bytes a file of this size may become in memory; a file that claims more is refused.
+
+    1,000 times its size, and 300 MB in any case.
+    """
+    path = Path(path)
+    parts = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+    return _ALLOWANCE_BYTES + _EXPANSION * sum(part.stat().st_size for part in parts)
+
+
 def load_signals(path: str | Path, *, lazy: bool = True) -> list[FileSignal]:
     """Read all signals of a file.
 
@@ -134,6 +147,14 @@ def load_signals(path: str | Path, *, lazy: bool = True) -> list[FileSignal]:
             f"{path} cannot be read as {suffix} ({reason}); it may be truncated or of another format: "
             f"copy it again from the microscope, or open it in the program that wrote it and save it anew"
         ) from problem
+    bound = memory_bound(path)
+    # A project names files that hold the values; its reader compares each with what it declares.
+    claimed = 0 if suffix == ".nsproj" else sum(int(record["data"].nbytes) for record in found)
+    if claimed > bound:
+        raise InputFileError(
+            f"{path} claims {claimed / 1e9:.3g} GB of values, which a file of its size cannot hold (at most "
+            f"{bound / 1e9:.3g} GB); it is damaged, copy it again"
+        )
     signals = [_signal(number, record, suffix, path) for number, record in enumerate(found)]
     if not signals:
         raise InputFileError(f"{path} holds no signal at all; choose another file")
@@ -315,12 +336,6 @@ def _codec_names(tree: Any) -> Iterator[str]:
             yield from _codec_names(branch)
 
 
-def _read_digital_micrograph(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
-    from rsciio.digitalmicrograph import file_reader
-
-    yield from file_reader(str(path), lazy=lazy)
-
-
 def _read_emd(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
     from rsciio.emd import file_reader
 
@@ -346,8 +361,8 @@ _READERS: Mapping[str, Callable[[Path, bool], Iterator[Mapping[str, Any]]]] = {
     ".hspy": _read_hspy,
     ".hdf5": _read_hspy,
     ".zspy": _read_zspy,
-    ".dm3": _read_digital_micrograph,
-    ".dm4": _read_digital_micrograph,
+    ".dm3": read_digital_micrograph,
+    ".dm4": read_digital_micrograph,
     ".emd": _read_emd,
     ".msa": _read_msa,
     **dict.fromkeys(NION_SUFFIXES, read_nion),

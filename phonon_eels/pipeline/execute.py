@@ -19,6 +19,7 @@ from phonon_eels.pipeline.lock import Fence, lock_dataset, lock_step
 from phonon_eels.pipeline.overview import write_overview
 from phonon_eels.pipeline.record import recorded
 from phonon_eels.pipeline.staleness import is_fresh, make_provenance
+from phonon_eels.steps.maps import mark_masked
 from phonon_eels.steps.registry import find_step, steps_of_route, upstream
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def run_step(
             f"or every step with `phonon-eels run`"
         )
     if step == "ingest":
-        describe_files(folder, input_path, haadf)
+        describe_files(folder, input_path, haadf, surroundings.settings)
     shown = step == "report"
     try:
         with lock_step(folder, step, take_over) as fence:
@@ -193,7 +194,8 @@ def run(
     input_path = Path(input_path)
     folder = dataset_folder(output, dataset or input_path.stem)
     surroundings = _surroundings(settings, backend, progress, force, whole=True)
-    describe_files(folder, input_path, haadf)  # before the folder is made: a misspelt path must not leave one behind
+    # Before the folder is made: a misspelt path must not leave one behind.
+    describe_files(folder, input_path, haadf, surroundings.settings)
     outcomes = []
     try:
         with lock_dataset(folder, take_over) as fence:
@@ -245,7 +247,9 @@ def _run_step(
     with recorded(folder, step, with_log=surroundings.whole) as nothing_done:
         for sentence in recover(folder):
             log.info(sentence)
-        source = checked_source(folder, input_path, haadf, surroundings.force) if step == "ingest" else None
+        source = None
+        if step == "ingest":
+            source = checked_source(folder, input_path, haadf, surroundings.settings, surroundings.force)
         provenance = make_provenance(
             folder,
             step,
@@ -328,7 +332,8 @@ def _compute(
     context = step_context(
         folder, step, surroundings.settings, surroundings.material, surroundings.backend, progress, temporary
     )
-    return entry.load().run(image, section, context)
+    result = entry.load().run(image, section, context)
+    return mark_masked(result, image, estimates=step not in ("ingest", "register_frames"))
 
 
 def _tell(step: str, result: StepResult) -> None:

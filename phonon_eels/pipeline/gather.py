@@ -25,7 +25,7 @@ def gather_settings(
     recipe
         Name of a shipped set of settings.
     file
-        YAML file; a relative path of a material in it counts from its folder.
+        YAML file; relative paths of a material or of masks in it count from its folder.
     tree
         Settings as a tree of plain values.
     overrides
@@ -48,7 +48,7 @@ def gather_settings(
         merged = _merge(merged, read_yaml(recipe_path(recipe)))
         origins.append(f"recipe {recipe}")
     if file is not None:
-        merged = _merge(merged, _material_beside(read_yaml(file), file.parent))
+        merged = _merge(merged, _files_beside(read_yaml(file), file.parent))
         origins.append(str(file))
     if tree:
         merged = _merge(merged, tree)
@@ -102,12 +102,28 @@ def _shipped(in_repository: str, in_package: str, pattern: str) -> dict[str, Pat
     return {path.stem: path for folder in folders for path in sorted(folder.glob(pattern))}
 
 
-def _material_beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A relative material path in a file counts from that file, wherever the program is started."""
-    material = tree.get("material")
+def _files_beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Relative paths in a file (material, masks) count from that file, wherever the program is started."""
+
+    def beside(text: str) -> str:
+        path = Path(text).expanduser()
+        return str(path if path.is_absolute() else folder / path)
+
+    tree = dict(tree)
+    material, masks = tree.get("material"), tree.get("masks")
     if isinstance(material, str) and material.endswith((".yaml", ".yml")):
-        path = Path(material).expanduser()
-        return {**tree, "material": str(path if path.is_absolute() else folder / path)}
+        tree["material"] = beside(material)
+    if isinstance(masks, Mapping):
+        tree["masks"] = masks = dict(masks)
+        if isinstance(masks.get("vacuum_file"), str):
+            masks["vacuum_file"] = beside(masks["vacuum_file"])
+        if isinstance(masks.get("files"), list):
+            masks["files"] = [
+                {**file, "path": beside(file["path"])}
+                if isinstance(file, Mapping) and isinstance(file.get("path"), str)
+                else file
+                for file in masks["files"]
+            ]
     return tree
 
 

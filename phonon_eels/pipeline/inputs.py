@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def checked_source(
-    folder: Path, input_path: str | Path | None, haadf: str | Path | None, force: bool
+    folder: Path, input_path: str | Path | None, haadf: str | Path | None, settings: Settings, force: bool
 ) -> dict[str, Any]:
     """Describe the input files, and refuse another file in place of the one whose results are here."""
-    source = describe_files(folder, input_path, haadf)
+    source = describe_files(folder, input_path, haadf, settings)
     old, new = (recorded_source(folder) or {}).get("spectra"), source["spectra"]
     finished = (folder / "ingest" / "summary.json").is_file()
     if old and finished and not force and old["path"] != new["path"] and old["sha256"] != new["sha256"]:
@@ -35,8 +35,10 @@ def checked_source(
     return source
 
 
-def describe_files(folder: Path, input_path: str | Path | None, haadf: str | Path | None) -> dict[str, Any]:
-    """Describe the input files of `ingest`; a truth file beside the spectra is one of them."""
+def describe_files(
+    folder: Path, input_path: str | Path | None, haadf: str | Path | None, settings: Settings
+) -> dict[str, Any]:
+    """Describe the input files of `ingest`; masks, and a truth file beside the spectra, are among them."""
     known = recorded_source(folder) or {}
     if input_path is None:
         if "spectra" not in known:
@@ -46,6 +48,9 @@ def describe_files(folder: Path, input_path: str | Path | None, haadf: str | Pat
     truth = input_path.with_name(f"{input_path.stem}.truth.json")
     haadf = None if haadf is None else Path(haadf)
     files = {"spectra": input_path, "haadf": haadf, "truth": truth if truth.is_file() else None}
+    files |= {f"mask {number}": Path(file.path) for number, file in enumerate(settings.masks.files)}
+    if settings.masks.vacuum_file is not None:
+        files["vacuum"] = Path(settings.masks.vacuum_file)
     return describe_source(files, known)
 
 
@@ -59,19 +64,30 @@ def input_image(folder: Path, step: str, settings: Settings, source: Mapping[str
     """Read the file for `ingest`; for others the image of the nearest earlier step that wrote one."""
     if source is not None:
         from phonon_eels.io.read import read
+        from phonon_eels.io.regions import mark_regions
 
         haadf = source.get("haadf", {}).get("path")
-        return read(
+        image = read(
             Path(source["spectra"]["path"]),
             acquisition=settings.acquisition,
             haadf=None if haadf is None else Path(haadf),
             signal=settings.ingest.signal,
         )
+        return mark_regions(image, settings.masks.files)
     route = [entry.name for entry in steps_of_route(settings.route)]
     for earlier in reversed(route[: route.index(step)]):
         if (folder / earlier / "image.zspy").is_dir():
             return read_image(folder / earlier)
     raise InputFileError(f"{folder}: holds no spectrum image before {step}; run `phonon-eels ingest FILE` first")
+
+
+def _vacuum(settings: Settings) -> SpectrumImage | None:
+    """Read the scan of vacuum alone."""
+    if settings.masks.vacuum_file is None:
+        return None
+    from phonon_eels.io.read import read
+
+    return read(Path(settings.masks.vacuum_file), acquisition=settings.acquisition)
 
 
 def step_context(
@@ -102,6 +118,7 @@ def step_context(
         acquisition_settings=settings.acquisition.model_dump() if "acquisition" in entry.shared else {},
         seed=settings.seed if "seed" in entry.shared else 0,
         progress=progress,
+        vacuum=_vacuum(settings) if step == "ingest" else None,
         truth=json.loads(truth.read_text("utf-8")) if step == "report" and truth.is_file() else None,
         folder=temporary,
     )

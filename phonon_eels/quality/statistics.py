@@ -29,7 +29,7 @@ class ScanStatistics:
     empty
         True where every finite value of a position is the same, (rows, columns).
     mean_spectrum
-        Mean over the positions, (channels,).
+        Mean over the positions that are not masked, (channels,).
     minimum, maximum
         Of all finite values.
     n_at_maximum
@@ -76,10 +76,13 @@ def scan_statistics(
     saturation
         Counts at and above which a channel of a single exposure is saturated.
     """
-    arrays = [image.counts] if image.frames is None else [image.counts, _rows_first(image.frames)]
+    arrays = [image.counts, None if image.frames is None else _rows_first(image.frames), image.masked]
 
-    def look(first_row: int, counts: np.ndarray, frames: np.ndarray | None = None) -> dict[str, Any]:
-        return _look_at_block(counts, counts[None] if frames is None else np.moveaxis(frames, 1, 0), saturation)
+    def look(
+        first_row: int, counts: np.ndarray, frames: np.ndarray | None, masked: np.ndarray | None
+    ) -> dict[str, Any]:
+        exposures = counts[None] if frames is None else np.moveaxis(frames, 1, 0)
+        return _look_at_block(counts, exposures, saturation, masked)
 
     blocks = backend.map_rows(look, arrays, progress=progress)
     summed = np.zeros(image.energy.n_channels)
@@ -110,7 +113,9 @@ def _rows_first(frames: Any) -> Any:
     return frames.swapaxes(0, 1) if hasattr(frames, "dask") else np.swapaxes(frames, 0, 1)
 
 
-def _look_at_block(counts: np.ndarray, exposures: np.ndarray, saturation: float | None) -> dict[str, Any]:
+def _look_at_block(
+    counts: np.ndarray, exposures: np.ndarray, saturation: float | None, masked: np.ndarray | None
+) -> dict[str, Any]:
     """Statistics of a block of rows; `exposures` is (frames, rows, columns, channels)."""
     integers = counts.dtype.kind in "iu"
     finite = np.ones(counts.shape, dtype=bool) if integers else np.isfinite(counts)
@@ -123,9 +128,10 @@ def _look_at_block(counts: np.ndarray, exposures: np.ndarray, saturation: float 
     over = np.zeros(counts.shape[:2], dtype=np.int32)
     if saturation is not None:
         over = (exposures >= saturation).any(axis=0).sum(axis=2, dtype=np.int32)
+    kept = True if masked is None else ~masked[..., None]
     return {
-        "row_sums": values.sum(axis=1, dtype=np.float64),
-        "row_numbers": finite.sum(axis=1, dtype=np.int64),
+        "row_sums": values.sum(axis=1, dtype=np.float64, where=kept),
+        "row_numbers": finite.sum(axis=1, dtype=np.int64, where=kept),
         "total": np.where(n_finite > 0, total, np.nan),
         "not_finite": (counts.shape[2] - n_finite).astype(np.int32),
         "saturated": over,

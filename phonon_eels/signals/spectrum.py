@@ -14,11 +14,13 @@ from phonon_eels.config import Material, Settings, load_material
 from phonon_eels.config.load import settings_from_tree
 from phonon_eels.errors import DataError
 from phonon_eels.io.export import signal_dictionary
+from phonon_eels.io.haadf import find_haadf
 from phonon_eels.io.metadata import known_noise
-from phonon_eels.io.read import find_haadf, to_spectrum_image
+from phonon_eels.io.read import to_spectrum_image
 from phonon_eels.io.vendor import FileSignal
 from phonon_eels.signals.maps import PhononMaps
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
+from phonon_eels.steps.maps import mark_masked
 from phonon_eels.steps.registry import find_step
 from phonon_eels.steps.spec import StepContext
 
@@ -217,7 +219,7 @@ def register_nion_reader() -> None:
 def _run(step: str, image: SpectrumImage, settings: Mapping[str, Any], context: StepContext) -> StepResult:
     """Run a step with settings given by key, checked as those of a file are."""
     section = getattr(settings_from_tree({step: dict(settings)}, f"s.{step}()"), step)
-    return find_step(step).load().run(image, section, context)
+    return mark_masked(find_step(step).load().run(image, section, context), image, estimates=step != "ingest")
 
 
 def _context(**changes: Any) -> StepContext:

@@ -27,6 +27,7 @@ from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import EnergyAxis, ScanAxis, SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.spec import StepContext, StepSpec
+from phonon_eels.steps.vacuum import VacuumReference, known_reference, reference_summary, vacuum_reference
 
 FAST_SHAPE_ROWS = 8
 """Rows, spread over the scan, that the fast estimator takes the shape of the peak from."""
@@ -46,7 +47,8 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
     -------
     StepResult
         Maps of the peak's parameters with standard deviations (Fisher information of the shifted Poisson likelihood, all
-        shape parameters free). With resampling also the image, its peaks at 0 meV.
+        shape parameters free). With resampling also the image, its peaks at 0 meV. Where vacuum is marked, or was given
+        as a file, the table `vacuum_reference` (`steps.vacuum.known_reference` reads it). Masked positions are left out.
 
     Raises
     ------
@@ -57,23 +59,27 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
     window = slice(0, axis.n_channels)
     if settings.search_window_mev is not None:
         window = axis.window(*settings.search_window_mev, name="align_zlp.search_window_mev")
+    masked = np.zeros(image.shape[:2], bool) if image.masked is None else image.masked
     level = saturation_seen(image, context.backend)
     seen = image if level is None and image.bad is None else without_saturated(image, level, context.backend)
     if settings.estimator == "fast":
         search, reference, center, fit = _fast(image, seen, settings, window, context)
     else:
-        search = search_peaks(image, window, context.backend)
+        # Vacuum is fitted too, for the reference; it has no part in the shape nor in any number of the scan.
+        everywhere = search_peaks(image, window, context.backend)
+        search = everywhere.without(masked)
         shape = estimate_shape(image, search, context.backend)
         gaussian = settings.line_shape == "gaussian"
         if level is not None:
             shape = refined_shape(seen, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend)
         model, alignment, fit = fit_zero_loss(
-            seen, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress
+            seen, everywhere, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress
         )
         assert model.zero_loss is not None
         reference = model.zero_loss
         center = axis.offset_mev + axis.dispersion_mev * alignment.channel + fit.params[..., 1]
-    usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
+    fitted = np.isin(fit.status, (CONVERGED, AT_BOUND))
+    usable = fitted & ~masked
     if not usable.any():
         raise DataError(
             "the zero-loss peak could not be fitted at any position; look at the file with `phonon-eels inspect`, "
@@ -81,18 +87,25 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
         )
     fwhm, counts, counts_std = counts_in_peak(fit, reference, axis.dispersion_mev)
     values = _maps(fit, reference, center, fwhm, counts, counts_std, usable)
+    vacuum, vacuum_words = _vacuum(image, np.where(fitted, center, np.nan), context)
     maps = scan_dataset(image, values, fit.status, STATUS_MEANINGS)
     resample = settings.alignment == "resample" or (settings.alignment == "auto" and context.route == "classic")
     result = _resampled(image, np.where(usable, center, np.nan), reference, context) if resample else None
     return StepResult(
         image=result,
         maps=maps,
+        tables={} if vacuum is None else {"vacuum_reference": vacuum.table()},
         summary={
             **_summary(values, fit, reference, image, resample, search),
             "estimator": settings.estimator,
             "saturation_counts": level,
+            **({} if vacuum is None else {"vacuum_reference": reference_summary(vacuum)}),
         },
-        messages=(*_messages(image, fit, search, values, resample), *_saturation_messages(level)),
+        messages=(
+            *_messages(image, fit, search, values, resample, masked),
+            *_saturation_messages(level),
+            *vacuum_words,
+        ),
     )
 
 
@@ -114,6 +127,8 @@ def _fast(
     backend, half_width = context.backend, settings.fit_half_width_fwhm
     sample = _rows_of(image, rows)
     search = search_peaks(sample, window, backend)
+    if image.masked is not None:
+        search = search.without(image.masked[rows])
     shape = estimate_shape(sample, search, backend)
     gaussian = settings.line_shape == "gaussian"
     shape = refined_shape(_rows_of(seen, rows), search, shape, half_width, gaussian, backend)
@@ -134,7 +149,22 @@ def _rows_of(image: SpectrumImage, rows: np.ndarray) -> SpectrumImage:
         haadf=None,
         haadf_frames=None,
         frames=None,
+        halves=None,
+        regions=None,
     )
+
+
+def _vacuum(
+    image: SpectrumImage, center_mev: np.ndarray, context: StepContext
+) -> tuple[VacuumReference | None, tuple[str, ...]]:
+    """Return the vacuum reference (of a file of its own, else of the marked region, else None) and what to say of it."""
+    reference = known_reference(context, "ingest")
+    marked = image.region("vacuum")
+    if reference is None and marked.any():
+        if not np.isfinite(center_mev[marked]).any():
+            return None, ("no zero-loss peak was found in the region marked as vacuum: there is no vacuum reference",)
+        reference = vacuum_reference(image, center_mev, context.backend)
+    return reference, () if reference is None else (reference.sentence,)
 
 
 def _maps(
@@ -198,9 +228,10 @@ def _messages(
     search: PeakSearch,
     values: dict[str, tuple[np.ndarray, str]],
     resample: bool,
+    masked: np.ndarray,
 ) -> tuple[str, ...]:
     messages = []
-    failed = int(np.count_nonzero(~np.isin(fit.status, (CONVERGED, AT_BOUND))))
+    failed = int(np.count_nonzero(~np.isin(fit.status, (CONVERGED, AT_BOUND)) & ~masked))
     if failed:
         messages.append(f"the zero-loss peak could not be fitted at {failed} of {fit.status.size} positions")
     per_fwhm = float(np.nanmedian(values["zlp_fwhm_mev"][0])) / image.energy.dispersion_mev
@@ -250,7 +281,7 @@ def _resampled(
 
     moved_axis = EnergyAxis(-zero * axis.dispersion_mev, axis.dispersion_mev, axis.n_channels)
     in_electrons = replace(image.noise, gain=1.0, dark_level=0.0)
-    return image.with_(counts=move(0), variance=move(1), bad=None, energy=moved_axis, noise=in_electrons)
+    return image.with_(counts=move(0), variance=move(1), bad=None, halves=None, energy=moved_axis, noise=in_electrons)
 
 
 def alignment_of(image: SpectrumImage, context: StepContext) -> Alignment:

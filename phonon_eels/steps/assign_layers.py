@@ -61,6 +61,8 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
         return StepResult(skipped="; ".join(reasons))
     rows, columns = (axis.positions_nm for axis in image.scan)
     haadf = np.asarray(image.haadf, dtype=float)
+    if image.masked is not None:  # no lattice in vacuum, and none to be trusted under contamination
+        haadf = np.where(image.masked, np.nan, haadf)
     try:
         model = find_layers(
             haadf, rows, columns, context.material, c_direction=settings.c_direction, contrast=settings.contrast
@@ -159,7 +161,9 @@ def _spectra(
     chosen = np.where(usable & sure, labels.layer, -1)
     center = None
     if image.variance is None and "align_zlp" in context.maps:  # resampled images have it at 0 already
-        center = np.asarray(context.maps["align_zlp"]["zlp_center_mev"].values)
+        # A calibration changes the energy axis, and writes the centres on the new one.
+        calibrated = "zlp_center_mev" in context.maps.get("calibrate", {})
+        center = np.asarray(context.maps["calibrate" if calibrated else "align_zlp"]["zlp_center_mev"].values)
     return average_layers(image, chosen, len(model.stack.names) + 1, center, context.backend, context.progress)
 
 

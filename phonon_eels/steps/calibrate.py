@@ -44,11 +44,17 @@ class LineFit:
 
 @dataclass(frozen=True)
 class _Solution:
-    """True energy = dispersion factor · (old energy − zero); covariance of (factor, zero)."""
+    """True energy = dispersion factor · (old energy − zero); covariance of (factor, zero).
+
+    `from_zlp_mev` is the true zero as seen from the mean zero-loss centre, on the new axis: fits count energies from that
+    centre, so it is what they must take off. The centre's own deviation is not in its deviation.
+    """
 
     factor: float
     zero_mev: float
     covariance: np.ndarray
+    from_zlp_mev: float = 0.0
+    from_zlp_std_mev: float = 0.0
 
 
 def calibrate(image: SpectrumImage, settings: Calibrate, context: StepContext) -> StepResult:
@@ -84,7 +90,8 @@ def calibrate(image: SpectrumImage, settings: Calibrate, context: StepContext) -
         # The spectrum is added up relative to the zero-loss peak; `center` brings it back to the image's axis.
         if settings.method == "gain_loss":
             offset, fits = _pair_zero(energies, electrons, variance, width, context)
-            solution = _Solution(1.0, center + offset[0], np.diag([0.0, offset[1] ** 2 + center_std**2]))
+            covariance = np.diag([0.0, offset[1] ** 2 + center_std**2])
+            solution = _Solution(1.0, center + offset[0], covariance, *offset)
             messages += _pair_messages(image, context)
         else:
             fits = _known_lines(energies, electrons, variance, width, settings)
@@ -320,9 +327,11 @@ def _from_lines(fits: list[tuple[str, float, float, LineFit]], center: float, ce
     if true.size > 2:
         chi2 = float(np.sum(weight * (true - design @ line) ** 2)) / (true.size - 2)
         covariance = covariance * max(chi2, 1.0)
-    zero = -line[1] / line[0]
+    zero = float(-line[1] / line[0])
     turn = np.array([[1.0, 0.0], [-zero / line[0], -1.0 / line[0]]])
-    return _Solution(factor, float(zero), turn @ covariance @ turn.T)
+    turned = turn @ covariance @ turn.T
+    # The fitted zero and the centre agree within both; what is left between them carries the fit's own deviation.
+    return _Solution(factor, zero, turned, factor * (zero - center), factor * float(np.sqrt(turned[1, 1])))
 
 
 def _moved_centers(solution: _Solution, context: StepContext) -> xr.Dataset:
@@ -369,6 +378,7 @@ def _summary(settings: Calibrate, solution: _Solution, old: EnergyAxis, new: Ene
             new.dispersion_mev, std[0] * old.dispersion_mev, "meV", "not measured" if fixed else "ok"
         ),
         "zero_mev": quantity(solution.zero_mev, std[1], "meV"),
+        "zero_from_zlp_mev": quantity(solution.from_zlp_mev, solution.from_zlp_std_mev, "meV"),
         "correlation": correlation,
         "dispersion_factor": quantity(solution.factor, std[0], "1", "not measured" if fixed else "ok"),
         "old_axis": {"offset_mev": old.offset_mev, "dispersion_mev": old.dispersion_mev},

@@ -1,17 +1,20 @@
-"""Denoise spectra: weighted PCA, or BM3D energy by energy. Off by default: it correlates noise and hides bias."""
+"""Denoise spectra: weighted PCA, NMF, BM3D energy by energy, BM4D. Off by default: it correlates noise and hides bias."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from phonon_eels.errors import DataError
 from phonon_eels.spectrum_image import StepResult
-from phonon_eels.steps.bm3d_slices import denoise_slices
+from phonon_eels.steps.bm3d_slices import denoise_slices, denoise_volume
+from phonon_eels.steps.denoise_check import check_denoiser
 from phonon_eels.steps.instrument import block_variance, half_width_channels, zero_loss_fwhm_mev
 from phonon_eels.steps.maps import quantity
+from phonon_eels.steps.nonnegative import components, nonnegative_shares
 from phonon_eels.steps.spec import StepContext, StepSpec
 
 if TYPE_CHECKING:
@@ -44,17 +47,19 @@ class _Scaling:
 
 
 def denoise(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepResult:
-    """Replace the spectra by their low-rank part (pca) or their energy slices by smoothed ones (bm3d).
+    """Replace the spectra by their low-rank part (pca, nmf) or the cube by a smoothed one (bm3d by energy, bm4d whole).
 
     Returns
     -------
     StepResult
-        Image with ``noise.denoised`` set. Summary for pca: rank, explained share, effective degrees of freedom.
+        Image with ``noise.denoised`` set, which forbids likelihood fits of raw counts downstream. Summary: rank, explained
+        share and effective degrees of freedom (pca, nmf), correlation lengths of what noise becomes. Table
+        ``injected_peak``: what the method does to a known peak in the middle of the scan (`check_denoiser`).
 
     Raises
     ------
     ConfigError
-        If bm3d is asked for and its package is not installed.
+        If bm3d or bm4d is asked for and its package is not installed.
     DataError
         If no spectrum is finite.
 
@@ -67,19 +72,42 @@ def denoise(image: SpectrumImage, settings: Denoise, context: StepContext) -> St
     """
     if settings.method == "none":
         return StepResult(skipped="denoise.method is none: the spectra keep their noise")
-    if settings.method == "bm3d":
-        counts, variance = denoise_slices(image, settings.strength, context)
+    if settings.method in ("bm3d", "bm4d"):
+        smooth = denoise_slices if settings.method == "bm3d" else denoise_volume
+        counts, variance = smooth(image, settings.strength, context)
         result = image.with_(counts=counts, variance=variance, noise=replace(image.noise, denoised=True), frames=None)
         carried = "the variance is that before denoising: an upper bound that leaves out the bias of the smoothing"
-        return StepResult(
+        made = StepResult(
             image=result,
-            summary={"method": "bm3d", "strength": settings.strength, "noise": "correlated between positions"},
+            summary={"method": settings.method, "strength": settings.strength, "noise": "correlated between positions"},
             messages=(NOT_POISSON, carried),
         )
-    return _pca(image, settings, context)
+    else:
+        made = _low_rank(image, settings, context)
+        settings = settings.model_copy(update={"components": int(made.summary["rank"])})
+    tried = check_denoiser(image, partial(_again, settings=settings, context=context), context)
+    return replace(
+        made,
+        tables={**made.tables, "injected_peak": tried.table},
+        summary={**made.summary, **tried.summary},
+        messages=(*made.messages, tried.message),
+    )
 
 
-def _pca(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepResult:
+def _again(part: SpectrumImage, settings: Denoise, context: StepContext) -> np.ndarray:
+    """Denoise a small image in the same way, in memory."""
+    quiet = replace(context, progress=lambda done, total: None)
+    if settings.method in ("bm3d", "bm4d"):
+        smooth = denoise_slices if settings.method == "bm3d" else denoise_volume
+        counts = smooth(part, settings.strength, quiet)[0]
+    else:
+        found = _low_rank(part, settings, quiet).image
+        assert found is not None
+        counts = found.counts
+    return np.asarray(counts, dtype=np.float64)
+
+
+def _low_rank(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepResult:
     half_width = half_width_channels(zero_loss_fwhm_mev(image, context), image)
     scaling = _noise_scaling(image, context, half_width)
     values, vectors = _eigen(_gram(image, context, scaling))
@@ -89,14 +117,23 @@ def _pca(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepR
     rank = settings.components or max(int((values > edge).sum()), 1)
     rank = min(rank, scaling.n_channels, scaling.n_positions)
     basis, strength = np.ascontiguousarray(vectors[:, :rank]), values[:rank]
-    counts, variance = _projected(image, context, scaling, basis, strength, half_width)
+    passes = None
+    spectra = basis.T
+    if settings.method == "nmf":
+        spectra, passes = components(_scaled_rows(image, context, scaling), basis)
+        basis = np.linalg.qr(spectra.T)[0]
+        strength = np.maximum(np.einsum("ck,cd,dk->k", basis, vectors * values, vectors.T @ basis), 1e-300)
+    counts, variance = _projected(
+        image, context, scaling, basis, strength, half_width, None if passes is None else spectra
+    )
     degrees = rank * (scaling.n_positions + scaling.n_channels - rank)
     chosen = "given" if settings.components else "eigenvalues above the Marchenko-Pastur edge"
     explained = float(strength.sum() / max(values.sum(), 1e-300))
     shown = min(rank + 5, values.size)
     messages = [
         NOT_POISSON,
-        f"kept {rank} principal components ({chosen}), {100 * explained:.4g} % of the scaled variance",
+        f"kept {rank} {'principal' if passes is None else 'non-negative'} components ({chosen}), "
+        f"{100 * explained:.4g} % of the scaled variance",
     ]
     if not settings.components and not (values > edge).any():
         messages.append("no component stands out of the noise: only the first one was kept")
@@ -104,7 +141,8 @@ def _pca(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepR
     if skipped:
         messages.append(f"{skipped} spectra are not finite; they take no part and stay as they are")
     summary: dict[str, Any] = {
-        "method": "pca",
+        "method": settings.method,
+        **({} if passes is None else {"passes": passes}),
         "rank": rank,
         "rank_chosen_by": chosen,
         "explained": quantity(explained, float("nan"), "1"),
@@ -177,6 +215,20 @@ def _gram(image: SpectrumImage, context: StepContext, scaling: _Scaling) -> np.n
     return total
 
 
+def _scaled_rows(image: SpectrumImage, context: StepContext, scaling: _Scaling) -> Any:
+    """Return what calls a function on every scaled row of the scan, in order."""
+
+    def each(function: Any) -> Any:
+        def block(_: int, counts: np.ndarray, position: np.ndarray) -> list[Any]:
+            pairs = zip(counts, position, strict=True)
+            return [function(_scaled_row(image, row, at, scaling.channel)) for row, at in pairs]
+
+        blocks = context.backend.map_rows(block, [image.counts, scaling.position])
+        return (result for results in blocks for result in results)
+
+    return each
+
+
 def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return eigenvalues, largest first, and eigenvectors in columns, each with its largest element positive."""
     values, vectors = np.linalg.eigh(gram)
@@ -198,19 +250,27 @@ def _projected(
     basis: np.ndarray,
     strength: np.ndarray,
     half_width: int,
+    nonnegative: np.ndarray | None = None,
 ) -> tuple[Any, Any]:
     """Return the lazy cubes of the low-rank spectra and of their variance.
+
+    `nonnegative` are components with non-negative shares; without them the spectra are projected on the basis.
 
     The variance is that before, times h + g - h g: h is the share of a channel in the kept components, g that of a
     position, the first-order noise of a low-rank approximation. Bias is not in it.
     """
     share = (basis**2).sum(axis=1)
+    gram = np.empty((0, 0)) if nonnegative is None else nonnegative @ nonnegative.T
 
     def counts_block(counts: np.ndarray, position: np.ndarray) -> np.ndarray:
         out = np.empty(counts.shape, dtype=np.float32)
         for number in range(counts.shape[0]):
             at = position[number, :, 0]
-            low_rank = (_scaled_row(image, counts[number], at, scaling.channel) @ basis) @ basis.T
+            row = _scaled_row(image, counts[number], at, scaling.channel)
+            if nonnegative is None:
+                low_rank = (row @ basis) @ basis.T
+            else:
+                low_rank = nonnegative_shares(row @ nonnegative.T, gram) @ nonnegative
             restored = low_rank * (at[:, None] * scaling.channel) + image.noise.dark_level
             out[number] = np.where(np.isfinite(restored), restored, counts[number])
         return out
@@ -235,5 +295,5 @@ DENOISE = StepSpec(
     run=denoise,
     routes=("classic",),
     bytes_per_channel=48.0,
-    reference="Keenan and Kotula 2004, doi:10.1002/sia.1657; Dabov 2007, doi:10.1109/TIP.2007.901238",
+    reference="Keenan and Kotula 2004, doi:10.1002/sia.1657; Cichocki and Phan 2009; Dabov 2007, doi:10.1109/TIP.2007.901238; Maggioni 2013, doi:10.1109/TIP.2012.2210725",
 )

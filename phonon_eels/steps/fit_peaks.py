@@ -22,7 +22,8 @@ from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
-from phonon_eels.steps.peak_tables import local_maps, mean_table, mode_table, pair_table
+from phonon_eels.steps.peak_tables import from_true_zero, local_maps, mean_table, mode_table, pair_table, true_zero
+from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.units import thermal_energy_mev
 
@@ -60,7 +61,8 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     Returns
     -------
     StepResult
-        Maps over (mode, row, column); tables `modes`, `pairs`, `mean_spectrum`; the description of the model.
+        Maps over (mode, row, column); energies count from the zero that `calibrate` found, else from the zero-loss centre
+        (``fitted_energy_mev`` always from the latter); tables `modes`, `pairs`, `mean_spectrum`; the description of the model.
 
     Raises
     ------
@@ -82,6 +84,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     values, mode_status = peak_maps(fit, model, good, usable_prior, classic=context.route == "classic")
     if context.route == "forward":
         values |= local_maps(fit, model, prepared.alignment, image.energy, good)
+        values["energy_mev"] = (values["energy_mev"][0] - true_zero(context)[0], "meV")
     maps = scan_dataset(image, values, fit.status, STATUS_MEANINGS, modes=model.mode_names)
     flags = {"units": "1", "flag_values": np.arange(4, dtype=np.int16), "flag_meanings": " ".join(MODE_STATUS)}
     maps["mode_status"] = (("mode", "row", "column"), mode_status.astype(np.int16), flags)
@@ -91,6 +94,10 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "pairs": pair_table(by_rows, by_columns, model, context.material),
         "mean_spectrum": mean_table(prepared.mean),
     }
+    repeats = _reproducibility(image, model, prepared, held, context)
+    if repeats is not None:
+        tables["reproducibility"] = repeats
+    tables = {name: from_true_zero(table, context) for name, table in tables.items()}
     summary: dict[str, Any] = {
         "model": fitted,
         "route": context.route,
@@ -104,6 +111,16 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     return StepResult(
         maps=maps, tables=tables, summary=summary, messages=_messages(image, model, fit, prepared, context)
     )
+
+
+def _reproducibility(
+    image: SpectrumImage, model: ForwardModel, prepared: Prepared, held: ScanFit, context: StepContext
+) -> pd.DataFrame | None:
+    """Compare the energies of the two halves of the frames, where `register_frames` has kept them."""
+    told = context.summaries.get("register_frames", {}).get("halves")
+    if image.halves is None or not told or context.route == "classic":
+        return None
+    return compare_halves(image, told["n_frames"], model, prepared.alignment, held, context.backend)[0]
 
 
 def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> Prepared:
@@ -329,7 +346,8 @@ def _messages(
     missing = [mode.name for mode in context.material.modes if mode.name not in model.mode_names]
     if missing:
         messages.append(f"modes beyond the end of the energy axis were left out: {', '.join(missing)}")
-    bad = int(np.count_nonzero(~np.isin(fit.status, (CONVERGED, AT_BOUND))))
+    failed = ~np.isin(fit.status, (CONVERGED, AT_BOUND))
+    bad = int(np.count_nonzero(failed if image.masked is None else failed & ~image.masked))
     if bad:
         messages.append(f"{bad} of {fit.status.size} positions could not be fitted; the status map says why")
     if prepared.mean.chi2_per_dof > 2.0:

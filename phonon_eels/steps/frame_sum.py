@@ -80,11 +80,7 @@ def measure_energies(image: SpectrumImage, context: StepContext) -> FrameEnergie
 def _frame_noise(image: SpectrumImage) -> NoiseModel:
     """Noise of one frame; that of the image is that of the sum of all."""
     n = int(image.frames.shape[0])  # type: ignore[union-attr]
-    return scaled_noise(image.noise, 1.0 / n)
-
-
-def scaled_noise(noise: NoiseModel, factor: float) -> NoiseModel:
-    return replace(noise, dark_level=noise.dark_level * factor, read_noise_e=noise.read_noise_e * factor**0.5)
+    return image.noise.of_share(1.0 / n)
 
 
 def channel_shifts(
@@ -127,7 +123,10 @@ def sum_frames(
     used: np.ndarray,
     context: StepContext,
 ) -> SpectrumImage:
-    """Add the frames one after the other, lazily: at most two blocks are in memory per thread."""
+    """Add the frames one after the other, lazily: at most two blocks are in memory per thread.
+
+    The mask that a user drew counts in the positions of the first frame.
+    """
     frames = image.frames
     assert frames is not None
     first, last = channels
@@ -171,13 +170,14 @@ def sum_frames(
         haadf = np.mean(images, axis=0)
     elif haadf is not None:
         haadf = haadf[area[0] : area[1], area[2] : area[3]]
+    regions = None if image.regions is None else image.regions[area[0] : area[1], area[2] : area[3]]
     energy = EnergyAxis(
         image.energy.offset_mev + first * image.energy.dispersion_mev, image.energy.dispersion_mev, kept
     )
     per_frame = max(image.acquisition.n_frames // n_frames, 1)
     return image.with_(
-        counts=counts, bad=bad, variance=None, frames=None, haadf_frames=None, haadf=haadf, energy=energy,
-        scan=(scan[0], scan[1]), noise=scaled_noise(image.noise, n_used / n_frames),
+        counts=counts, bad=bad, variance=None, frames=None, haadf_frames=None, haadf=haadf, energy=energy, regions=regions,
+        scan=(scan[0], scan[1]), noise=image.noise.of_share(n_used / n_frames),
         acquisition=replace(image.acquisition, n_frames=n_used * per_frame),
     )  # fmt: skip
 

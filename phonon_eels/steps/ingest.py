@@ -16,6 +16,7 @@ from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
 from phonon_eels.spectrum_image import NoiseModel, SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.spec import StepContext, StepSpec
+from phonon_eels.steps.vacuum import VacuumReference, reference_of_scan, reference_summary, region_counts
 
 if TYPE_CHECKING:
     from phonon_eels.config.settings import Ingest
@@ -60,6 +61,7 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
     estimate = None
     if settings.estimate_noise:
         usable = (statistics.not_finite == 0) & ~statistics.empty
+        usable &= True if image.masked is None else ~image.masked
         estimate = estimate_noise(image, zero_loss if isinstance(zero_loss, ZeroLoss) else None, usable)
     quality = records(image, statistics, zero_loss, estimate)
     messages = _judge(image, quality, settings.quality)
@@ -71,13 +73,38 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
         bad=_mask(image, statistics, level, context),
         noise=noise,
     )
+    vacuum = _vacuum(image, settings, context)
+    tables = {"quality": _table(quality)}
+    summary = _summary(result, statistics, zero_loss, estimate, status)
+    if vacuum is not None:
+        tables["vacuum_reference"] = vacuum.table()
+        summary = {**summary, "vacuum_reference": reference_summary(vacuum)}
     return StepResult(
         image=result,
         maps=_maps(result, statistics, status),
-        tables={"quality": _table(quality)},
-        summary=_summary(result, statistics, zero_loss, estimate, status),
-        messages=(*messages, *told),
+        tables=tables,
+        summary=summary,
+        messages=(*messages, *told, *_masked_words(image)),
     )
+
+
+def _vacuum(image: SpectrumImage, settings: Ingest, context: StepContext) -> VacuumReference | None:
+    """Add up the scan of vacuum alone, its detector measured on itself."""
+    vacuum = context.vacuum
+    if vacuum is None:
+        return None
+    noise = vacuum.noise
+    if settings.estimate_noise:
+        noise, _ = _noise_model(noise, estimate_noise(vacuum))
+    return reference_of_scan(vacuum.with_(noise=noise), image, context.backend)
+
+
+def _masked_words(image: SpectrumImage) -> tuple[str, ...]:
+    counted = {name: n for name, n in region_counts(image).items() if n and name != "sample"}
+    if not counted:
+        return ()
+    words = ", ".join(f"{n} {name}" for name, n in counted.items())
+    return (f"{sum(counted.values())} positions are masked ({words}): not fitted, not averaged",)
 
 
 def _judge(image: SpectrumImage, quality: list[dict[str, Any]], on_failure: str) -> tuple[str, ...]:
@@ -198,6 +225,7 @@ def _summary(
             "negative_fraction": statistics.n_negative / statistics.n_values,
         },
         "haadf": image.haadf is not None,
+        "regions": region_counts(image),
         "missing": list(missing_keys(image)),
         "status": count_status(status, MEANINGS),
     }

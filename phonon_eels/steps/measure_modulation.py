@@ -18,6 +18,7 @@ from phonon_eels.steps.joint_fit import JointFit, fit_joint, read_geometry
 from phonon_eels.steps.maps import quantity
 from phonon_eels.steps.mode_layers import layer_tables
 from phonon_eels.steps.modulation_defences import defence_table
+from phonon_eels.steps.peak_tables import from_true_zero, true_zero
 from phonon_eels.steps.spec import StepContext, StepSpec
 
 
@@ -53,6 +54,11 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     amplitudes, antiphase, inphase = tables.amplitude_table(
         joint, geometry, settings, context, primary_mode, primary_layer
     )
+    # The regression of the maps takes energies that count from the calibrated zero already.
+    own = amplitudes["method"] != "regression"
+    amplitudes = amplitudes.assign(
+        mean_energy_mev=amplitudes["mean_energy_mev"].where(~own, amplitudes["mean_energy_mev"] - true_zero(context)[0])
+    )
     defences = defence_table(joint, geometry, context, antiphase, inphase, primary_mode)
     primary = amplitudes[amplitudes["role"] == "primary"].iloc[0]
     testable = bool(np.isfinite(primary["p_value"]))
@@ -60,11 +66,11 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     spectrum = tables.modulation_spectrum(image, joint, geometry, alignment, context, primary_mode, primary_layer)
     modes, pairs = tables.joint_mode_tables(joint, geometry, context)
     result = {
-        "modes": modes,
-        "pairs": pairs,
+        "modes": from_true_zero(modes, context),
+        "pairs": from_true_zero(pairs, context),
         "amplitudes": amplitudes,
-        "units": tables.unit_table(joint, geometry, context),
-        "phase_bins": tables.phase_bin_table(joint, geometry, settings.phase_bins, context),
+        "units": from_true_zero(tables.unit_table(joint, geometry, context), context),
+        "phase_bins": from_true_zero(tables.phase_bin_table(joint, geometry, settings.phase_bins, context), context),
         "modulation_spectrum": spectrum,
         "period_scan": tables.period_table(joint, geometry, context, primary_mode),
         "defences": defences,

@@ -49,6 +49,29 @@ def local_maps(
     return values
 
 
+ABSOLUTE = ("energy_mev", "mean_energy_mev", "centroid_mev", "energy_first_mev", "energy_second_mev")
+"""Columns that hold energies from the zero of the scale; differences of energies do not depend on it."""
+
+
+def true_zero(context: StepContext) -> tuple[float, float]:
+    """Return the zero of energy loss as seen from the zero-loss centre, and its standard deviation, in meV.
+
+    The forward fit counts energies from the zero-loss centre; a calibration may have found the zero elsewhere. On the
+    classic route spectra were brought to the calibrated axis before they were fitted: nothing is left to take off.
+    """
+    found = context.summaries.get("calibrate", {}).get("zero_from_zlp_mev")
+    if not found or context.route == "classic":
+        return 0.0, 0.0
+    return float(found["value"]), float(found["std"] or 0.0)
+
+
+def from_true_zero(table: pd.DataFrame, context: StepContext) -> pd.DataFrame:
+    """Return a table whose energies count from the calibrated zero."""
+    zero, _ = true_zero(context)
+    columns = [name for name in ABSOLUTE if name in table]
+    return table if zero == 0.0 or not columns else table.assign(**{name: table[name] - zero for name in columns})
+
+
 def mode_table(
     by_rows: Pooled, by_columns: Pooled, model: ForwardModel, context: StepContext, mode_status: np.ndarray
 ) -> pd.DataFrame:
@@ -56,7 +79,7 @@ def mode_table(
 
     The deviation of an energy is the largest of counting statistics and the jackknives over blocks of rows and of
     columns, which also hold what varies between places. `energy_mev_syst` holds the linearisation of the zero-loss shape
-    (`MODEL_ERROR_FWHM`) and the calibration's share, where one was made.
+    (`MODEL_ERROR_FWHM`) and the calibration's share (dispersion and zero), where one was made.
     """
     import pandas as pd
 
@@ -88,7 +111,11 @@ def mode_table(
                 "energy_mev": by_rows.energies_mev[m],
                 "energy_mev_std": energy_std[m],
                 "energy_mev_std_counting": by_rows.energies_std_mev[m],
-                "energy_mev_syst": float(np.hypot(relative * by_rows.energies_mev[m], MODEL_ERROR_FWHM * resolution)),
+                "energy_mev_syst": float(
+                    np.linalg.norm(
+                        [relative * by_rows.energies_mev[m], MODEL_ERROR_FWHM * resolution, true_zero(context)[1]]
+                    )
+                ),
                 "fwhm_mev": by_rows.fwhm_mev[m],
                 "fwhm_mev_std": by_rows.fwhm_std_mev[m] if by_rows.fwhm_std_mev[m] > 0.0 else np.nan,
                 "area_e": by_rows.areas_e[m],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,12 +14,17 @@ from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.frame_sum import FrameEnergies, channel_shifts, measure_energies, over_area, sum_frames
 from phonon_eels.steps.maps import count_status, quantity
 from phonon_eels.steps.spec import StepContext, StepSpec
+from phonon_eels.units import FWHM_PER_SIGMA
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
 Selection = Literal["all", "odd", "even", "first", "last"] | Sequence[int]
+HALVES = {"odd_even": ("odd", "even"), "first_last": ("first", "last")}
+COARSE_COLUMN_NM = 0.12
+"""Columns farther apart than this along the planes sample the atoms too coarsely: see `docs/validation.md` for the share
+of simulated walks that then end on a wrong lattice period."""
 
 ROUNDING_RMS = 12**-0.5
 """Blur of whole-number shifts, root mean square, in positions or channels."""
@@ -30,7 +35,7 @@ STATUS_MEANINGS = ("aligned", "energy_from_frame")
 
 
 def register_frames(
-    image: SpectrumImage, settings: RegisterFrames, context: StepContext, frames: Selection = "all"
+    image: SpectrumImage, settings: RegisterFrames, context: StepContext, frames: Selection | None = None
 ) -> StepResult:
     """Measure scan and energy drift of each frame and add the frames (fast path).
 
@@ -44,13 +49,18 @@ def register_frames(
     settings
         See `RegisterFrames`.
     frames
-        Which frames to add: all, every second ("odd": the first, third, …), half of them, or their numbers. Offsets and
-        the common area are those of all frames, so that halves can be compared position by position.
+        Which frames to add, instead of `settings.split`: all, every second ("odd": the first, third, …), half of them, or
+        their numbers. Offsets and the common area are those of all frames, so that halves can be compared position by
+        position.
 
     Returns
     -------
     StepResult
-        The sum over the common area and the channels that every frame has; noise model and energy axis to match.
+        The sum over the common area and the channels that every frame has; noise model and energy axis to match; with
+        the sums of two halves of the frames beside it (`halves`), where there are four frames or more. The maps have the
+        offsets of every frame and position as coordinates: ``row_offset_nm``, ``column_offset_nm`` (where that frame's
+        probe stood, from the position that its counts were added to) and ``energy_offset_mev`` (its zero-loss peak, from
+        the channel that it was added to).
 
     Raises
     ------
@@ -65,7 +75,7 @@ def register_frames(
     energies = measure_energies(image, context)
     drift = _measure_drift(image, settings)
     reasons = _rejections(drift, energies.counts, image.haadf_frames is not None)
-    wanted = _selected(frames, n_frames)
+    wanted = _selected(settings.split if frames is None else frames, n_frames)
     good = np.array([not reason for reason in reasons])
     used = good & wanted
     if not used.any():
@@ -80,15 +90,89 @@ def register_frames(
         )
     reference, shift, first, last = channel_shifts(energies, whole, area, good, image, settings.align_energy)
     result = sum_frames(image, whole, shift, area, (first, last), used, context)
+    numbers, halves = [int(used.sum())], None
+    if settings.halves != "none" and used.sum() >= 4:
+        parts = [_part(used, name) for name in HALVES[settings.halves]]
+        numbers = [*(int(part.sum()) for part in parts), *numbers]
+        sums = [sum_frames(image, whole, shift, area, (first, last), part, context).counts for part in parts]
+        halves = _stacked(sums)
     table = _drift_table(image, drift, energies, reasons, used)
     maps = _offset_maps(result, energies, shift, whole, area, reference, settings)
+    maps = maps.assign_coords(_frame_places(result, maps, drift, whole, shift))
+    summary = _summary(image, drift, used, reasons, maps, (first, last))
+    summary |= {"split": settings.split if isinstance(frames, str | None) else "numbers"}
+    summary |= added_blur(image, maps, drift, whole, used)
+    if halves is not None:
+        summary["halves"] = {"kind": settings.halves, "n_frames": numbers}
     return StepResult(
-        image=result,
+        image=result.with_(halves=halves),
         maps=maps,
         tables={"drift": table},
-        summary=_summary(image, drift, used, reasons, maps, (first, last)),
-        messages=_messages(image, drift, reasons, maps, (first, last)),
+        summary=summary,
+        messages=_messages(image, drift, reasons, maps, summary),
     )
+
+
+def _stacked(sums: list[Any]) -> Any:
+    import dask.array
+
+    da: Any = dask.array
+    return da.stack([da.asarray(part) for part in sums])
+
+
+def _part(used: np.ndarray, name: str) -> np.ndarray:
+    """The used frames of one half; `odd` counts among those used, so that both halves have as many frames."""
+    numbers = np.flatnonzero(used)
+    part = np.zeros_like(used)
+    part[numbers[_selected(name, numbers.size)]] = True  # type: ignore[arg-type]
+    return part
+
+
+def _frame_places(
+    result: SpectrumImage, maps: xr.Dataset, drift: Drift, whole: np.ndarray, shift: np.ndarray
+) -> dict[str, Any]:
+    """Coordinates of every frame and position: where its probe and its zero-loss peak were, from where it was added."""
+    dims, shape = ("frame", "row", "column"), (len(whole), *result.shape[:2])
+    rest = whole - drift.shifts
+    steps = (result.scan[0].step_nm, result.scan[1].step_nm)
+    places = {
+        f"{name}_offset_nm": (
+            dims,
+            np.broadcast_to((rest[:, k] * steps[k])[:, None, None], shape).astype(np.float32),
+            {"units": "nm"},
+        )
+        for k, name in enumerate(("row", "column"))
+    }
+    energy = (maps["energy_offset_channel"].values - shift) * result.energy.dispersion_mev
+    return {**places, "energy_offset_mev": (dims, energy.astype(np.float32), {"units": "meV"})}
+
+
+def added_blur(
+    image: SpectrumImage, maps: xr.Dataset, drift: Drift, whole: np.ndarray, used: np.ndarray
+) -> dict[str, Any]:
+    """Return what adding by whole positions and channels costs: FWHM of a Gaussian of the same variance.
+
+    Measured from what is left of the offsets of the frames that were added. The uncertainty of the offsets adds to it and
+    stands beside, because what the data cannot tell is not known to be blur.
+    """
+    rest = (whole - drift.shifts)[used]
+    blur: dict[str, Any] = {}
+    for k, axis in enumerate(image.scan):
+        spread = FWHM_PER_SIGMA * float(np.sqrt(np.mean((rest[:, k] - rest[:, k].mean()) ** 2)))
+        known = drift.std[used, k]
+        doubt = FWHM_PER_SIGMA * float(np.sqrt(np.nanmean(known**2))) if np.isfinite(known).any() else float("nan")
+        scale = 10.0 * axis.step_nm
+        status = "ok" if np.isfinite(doubt) else "not measured"
+        blur[f"added_blur_{axis.name}_fwhm_angstrom"] = quantity(spread * scale, doubt * scale, "Å", status)
+    rest_mev = maps["energy_offset_mev"].values[used]
+    doubt_channel = maps["energy_offset_channel_std"].values[used]
+    dispersion = image.energy.dispersion_mev
+    blur["added_blur_fwhm_mev"] = quantity(
+        FWHM_PER_SIGMA * float(np.sqrt(np.nanmean((rest_mev - np.nanmean(rest_mev, axis=0)) ** 2))),
+        FWHM_PER_SIGMA * float(np.sqrt(np.nanmean(doubt_channel**2))) * dispersion,
+        "meV",
+    )
+    return blur
 
 
 def _selected(frames: Selection, n: int) -> np.ndarray:
@@ -240,12 +324,21 @@ def _summary(
 
 
 def _messages(
-    image: SpectrumImage, drift: Drift, reasons: list[str], maps: xr.Dataset, channels: tuple[int, int]
+    image: SpectrumImage, drift: Drift, reasons: list[str], maps: xr.Dataset, summary: Mapping[str, Any]
 ) -> tuple[str, ...]:
+    row, column, energy = (
+        summary[f"added_blur_{name}"]["value"] for name in ("row_fwhm_angstrom", "column_fwhm_angstrom", "fwhm_mev")
+    )
     messages = [
-        f"whole-number shifts blur the sum by {ROUNDING_RMS:.2f} positions "
-        f"({ROUNDING_RMS * image.scan[0].step_nm:.3g} nm) and {ROUNDING_RMS:.2f} channels rms; the offsets are kept"
+        f"adding by whole positions and channels blurs the sum by {row:.2g} Å along the rows' direction, {column:.2g} Å "
+        f"along the columns' and {energy:.2g} meV (FWHM); the offsets of every frame and position are kept as coordinates"
     ]
+    step = max(axis.step_nm for axis in image.scan if axis.n > 1) if max(image.shape[:2]) > 1 else 0.0
+    if image.haadf_frames is not None and step > COARSE_COLUMN_NM:
+        messages.append(
+            f"positions {10 * step:.2g} Å apart see the columns of atoms too coarsely for a sure registration: of simulated "
+            f"walks at 1.5 Å some end on a wrong lattice period (docs/validation.md); look at the table drift"
+        )
     if image.haadf_frames is None:
         messages.append("no HAADF image of each frame: the scan drift was not measured, the frames were added in place")
     messages += [f"frame {f} was left out: {reason}" for f, reason in enumerate(reasons) if reason]
@@ -255,7 +348,7 @@ def _messages(
     typical = float(np.nanmedian(maps["energy_offset_channel_std"].values))
     if typical > 0.5:
         messages.append(f"the zero-loss peak of one frame is known to {typical:.1f} channels only; that blurs the sum")
-    lost = image.energy.n_channels - (channels[1] - channels[0])
+    lost = int(summary["channels_cut"])
     if lost > 0.2 * image.energy.n_channels:
         messages.append(f"{lost} of {image.energy.n_channels} channels were cut because not every frame has them")
     return tuple(messages)

@@ -11,7 +11,7 @@ from phonon_eels.errors import ConfigError
 if TYPE_CHECKING:
     from phonon_eels.steps.spec import Route, StepSpec
 
-Shared = Literal["material", "route", "acquisition", "seed"]
+Shared = Literal["material", "route", "acquisition", "seed", "masks"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,16 @@ class StepEntry:
 
 
 REGISTRY: tuple[StepEntry, ...] = (
-    StepEntry("ingest", makes_image=True, shared=("acquisition",)),
+    StepEntry("ingest", makes_image=True, shared=("acquisition", "masks")),
     StepEntry("register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",)),
     StepEntry("remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",)),
-    StepEntry("align_zlp", makes_image=True, shared=("route",)),
+    StepEntry("align_zlp", makes_image=True, needs=("ingest",), shared=("route",)),
     StepEntry("calibrate", off=("method", "off"), makes_image=True, needs=("align_zlp",), shared=("material",)),
     StepEntry("normalise", off=("method", "none"), makes_image=True, needs=("align_zlp",), classic_only=True),
-    StepEntry("denoise", off=("method", "none"), makes_image=True, classic_only=True),
+    StepEntry(
+        "denoise", off=("method", "none"), makes_image=True, needs=("align_zlp",), shared=("material", "seed"),
+        classic_only=True,
+    ),
     StepEntry(
         "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material",), classic_only=True
     ),
@@ -71,12 +74,12 @@ REGISTRY: tuple[StepEntry, ...] = (
         "deconvolve", off=("method", "none"), makes_image=True, needs=("align_zlp", "normalise"), shared=("material", "seed"),
         classic_only=True,
     ),
-    StepEntry("fit_peaks", needs=("align_zlp", "calibrate", "normalise"), shared=("material", "route")),
-    StepEntry("assign_layers", off=("enabled", False), needs=("align_zlp",), shared=("material",)),
+    StepEntry("fit_peaks", needs=("register_frames", "align_zlp", "calibrate", "normalise"), shared=("material", "route")),
+    StepEntry("assign_layers", off=("enabled", False), needs=("align_zlp", "calibrate"), shared=("material",)),
     StepEntry("map_superstructure", off=("enabled", False), needs=("assign_layers",), shared=("material",)),
     StepEntry(
         "measure_modulation", off=("enabled", False),
-        needs=("align_zlp", "fit_peaks", "assign_layers", "map_superstructure"),
+        needs=("align_zlp", "calibrate", "fit_peaks", "assign_layers", "map_superstructure"),
         shared=("acquisition", "material", "route", "seed"),
     ),
     StepEntry(
@@ -116,9 +119,9 @@ def upstream(name: str, route: Route) -> tuple[str, ...]:
     Examples
     --------
     >>> upstream("fit_peaks", "forward")
-    ('calibrate', 'align_zlp')
+    ('calibrate', 'register_frames', 'align_zlp')
     >>> upstream("fit_peaks", "classic")
-    ('deconvolve', 'align_zlp', 'calibrate', 'normalise')
+    ('deconvolve', 'register_frames', 'align_zlp', 'calibrate', 'normalise')
     """
     entry = find_step(name)
     route_steps = steps_of_route(route)

@@ -51,6 +51,10 @@ class _Found:
     counts: np.ndarray
     expected: np.ndarray
 
+    def where(self, kept: np.ndarray) -> _Found:
+        parts = (self.row, self.column, self.channel, self.flag, self.counts, self.expected)
+        return _Found(*(part[kept] for part in parts))
+
     def per_position(self, shape: tuple[int, ...], flag: int) -> np.ndarray:
         chosen = self.flag == flag
         result = np.zeros(shape[:2], dtype=np.int32)
@@ -95,6 +99,8 @@ def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepCon
     found = _find(counts, bad, image, protected, survey, settings, context)
     if turned:
         found = _Found(found.column, found.row, found.channel, found.flag, found.counts, found.expected)
+    if image.masked is not None:
+        found = found.where(~image.masked[found.row, found.column])
     maps, status = _maps(image, found)
     result = None
     if found.flag.size:

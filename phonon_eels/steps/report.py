@@ -13,6 +13,7 @@ from phonon_eels.config import STEP_NAMES
 from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps import report_numbers as numbers
 from phonon_eels.steps.report_figures import draw_all
+from phonon_eels.steps.report_frames import reproducibility_table
 from phonon_eels.steps.report_lattice import gap_table, layer_table, leakage_table
 from phonon_eels.steps.report_sources import Shown, Sources
 from phonon_eels.steps.report_truth import compare_with_truth
@@ -104,6 +105,7 @@ def render(
     tables = [
         numbers.mode_table(context, word),
         numbers.pair_table(context),
+        reproducibility_table(context),
         numbers.amplitude_table(context),
         gap_table(context),
         layer_table(context),

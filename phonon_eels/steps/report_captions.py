@@ -67,3 +67,7 @@ CLASSIC = (
 )
 STATUS = "Where the step succeeded and where it did not, and why; no position is dropped."
 TRUTH = "Distance of every measured quantity from what was simulated, in standard deviations; grey: ±1 and ±3."
+REGIONS = (
+    "Positions that the user marked; they are not fitted, not averaged, and every map says masked there. In brackets: "
+    "how many positions."
+)

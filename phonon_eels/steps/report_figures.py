@@ -12,6 +12,7 @@ import numpy as np
 
 from phonon_eels.steps import report_captions as captions
 from phonon_eels.steps import report_lattice_figures as lattice_figures
+from phonon_eels.steps.report_frames import regions_figure
 from phonon_eels.steps.report_numbers import number, peak_word, primary_row, short_facts, table_of
 from phonon_eels.steps.report_sources import (
     NotDrawn,
@@ -65,6 +66,8 @@ def recipes(sources: Sources) -> list[Recipe]:
         Recipe("period_scan", "Other periods", captions.PERIOD_SCAN, _period_scan),
         Recipe("zero_loss", "Zero-loss peak", captions.ZERO_LOSS, _zero_loss),
     ]
+    if sources.image.regions is not None:
+        entries.append(Recipe("regions", "What was left out", captions.REGIONS, _regions))
     if 1 in sources.image.shape[:2] and sources.image.shape[:2] != (1, 1):
         entries.insert(2, Recipe("line_spectra", "Spectra along the line", captions.LINE_SPECTRA, _line_spectra))
     if sources.context.route == "classic":
@@ -81,6 +84,10 @@ def recipes(sources: Sources) -> list[Recipe]:
         Recipe("overview", "At a glance", captions.OVERVIEW.format(mode=shown_mode), _overview),
     )
     return entries
+
+
+def _regions(sources: Sources) -> Any:
+    return regions_figure(sources.image, sources.context, scan_edges(sources.image))
 
 
 def _mean_spectrum(sources: Sources) -> Any:

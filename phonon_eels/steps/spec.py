@@ -47,6 +47,8 @@ class StepContext:
         Seed of everything random in the step.
     progress
         Called with (done, total) while long work goes on.
+    vacuum
+        Scan of vacuum alone (`masks.vacuum_file`), else None; only `ingest` looks at it.
     truth
         What is known of simulated data (the JSON file beside the input), else None; only `report` looks at it.
     folder
@@ -62,6 +64,7 @@ class StepContext:
     acquisition_settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     progress: Callable[[int, int], None] = _silent
+    vacuum: SpectrumImage | None = None
     truth: Mapping[str, Any] | None = None
     folder: Path | None = None
 

@@ -224,7 +224,7 @@ class TestWhatAStepIsGiven:
         assert (normalise.seed, normalise.route, dict(normalise.acquisition_settings)) == (0, "forward", {})
         assert (fit.seed, fit.route, dict(fit.acquisition_settings)) == (0, "classic", {})
         assert (report.seed, report.route, report.acquisition_settings["temperature_k"]) == (5, "classic", 90)
-        assert set(fit.tables) == set(fit.summaries) == {"align_zlp", "calibrate", "normalise"}
+        assert set(fit.tables) == set(fit.summaries) == {"register_frames", "align_zlp", "calibrate", "normalise"}
         assert set(fit.maps) == {"align_zlp"}
         assert float(fit.maps["align_zlp"]["height_nm"][0, 0]) == len("align_zlp")
         assert fit.tables["align_zlp"]["sizes"]["height_nm"][0] == 1.0 / 3.0
@@ -323,6 +323,6 @@ class TestRunStep:
     def test_record_says_what_made_it(self, scan: Path, fake_steps: FakeSteps) -> None:
         provenance = read_summary(go(scan) / "fit_peaks")["provenance"]
         assert set(provenance["settings"]) == {"fit_peaks", "route"}
-        assert set(provenance["parents"]) == {"align_zlp", "calibrate"}
+        assert set(provenance["parents"]) == {"register_frames", "align_zlp", "calibrate"}
         assert (provenance["device"], provenance["threads"]) == ("cpu", 1)
         assert len(provenance["material"]) == 64

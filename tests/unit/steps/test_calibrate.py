@@ -53,6 +53,21 @@ def make(
     return image, maps
 
 
+def test_zero_between_gain_and_loss_is_told_from_the_zero_loss_centre():
+    """The pairs lie around the zero-loss centre here: what fits must take off is 0 within its deviation."""
+    image, maps = make(zero=3.0, offset=1.0)
+    summary = calibrate(image, Calibrate(method="gain_loss"), context(maps)).summary
+    found = summary["zero_from_zlp_mev"]
+    assert abs(found["value"]) < 4.0 * found["std"]
+    assert 0.0 < found["std"] < 0.5
+    # The wander of the centres (0.8 meV) is in the zero of the axis, not in what fits take off.
+    assert found["std"] < summary["zero_mev"]["std"]
+    moved = maps.assign(zlp_center_mev=maps["zlp_center_mev"] + 0.5)
+    shifted = calibrate(image, Calibrate(method="gain_loss"), context(moved)).summary["zero_from_zlp_mev"]
+    assert shifted["value"] == pytest.approx(found["value"] - 0.5, abs=0.05)
+    assert calibrate(image, Calibrate(method="zero"), context(maps)).summary["zero_from_zlp_mev"]["value"] == 0.0
+
+
 def known(*energies, std=0.0):
     lines = [{"mode": f"m{k}", "energy_mev": e, "energy_std_mev": std} for k, e in enumerate(energies)]
     return Calibrate(method="lines", lines=lines)

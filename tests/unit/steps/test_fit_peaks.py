@@ -72,6 +72,19 @@ def test_calibration_gives_the_systematic_part(counted):
     np.testing.assert_allclose(table["energy_mev_syst"], np.hypot(0.01 * table["energy_mev"], 1.3e-3 * 7.5), rtol=1e-3)
 
 
+def test_energies_count_from_the_calibrated_zero(counted, fitted):
+    context = _context(counted.image)
+    zero = {"zero_from_zlp_mev": {"value": 0.4, "std": 0.03}, "dispersion_mev": {"value": 0.5, "std": None}}
+    context = replace(context, summaries={**context.summaries, "calibrate": zero})
+    moved = fit_peaks(counted.image, Settings().fit_peaks, context)
+    np.testing.assert_allclose(moved.maps["energy_mev"], fitted.maps["energy_mev"] - 0.4, rtol=1e-12)
+    np.testing.assert_array_equal(moved.maps["fitted_energy_mev"], fitted.maps["fitted_energy_mev"])
+    table, before = moved.tables["modes"], fitted.tables["modes"]
+    np.testing.assert_allclose(table["energy_mev"], before["energy_mev"] - 0.4, rtol=1e-12)
+    np.testing.assert_allclose(table["energy_mev_syst"], np.hypot(before["energy_mev_syst"], 0.03), rtol=1e-6)
+    np.testing.assert_array_equal(table["energy_mev_std"], before["energy_mev_std"])
+
+
 def test_mean_spectrum_is_made_of_its_parts(fitted):
     table = fitted.tables["mean_spectrum"]
     parts = [c for c in table if c.endswith("_e") and c not in ("counts_e", "model_e")]

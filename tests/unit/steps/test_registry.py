@@ -13,7 +13,9 @@ from phonon_eels.steps.registry import REGISTRY, StepEntry, find_step
 
 STEPS = Path(registry.__file__).parent
 # Attribute of the context -> the part of the settings it stands for. The backend is a fact of the machine.
-SHARED = {"material": "material", "route": "route", "seed": "seed", "acquisition_settings": "acquisition"}
+SHARED = {
+    "material": "material", "route": "route", "seed": "seed", "acquisition_settings": "acquisition", "vacuum": "masks",
+}  # fmt: skip
 
 
 def context_attributes(name: str, seen: set[str] | None = None) -> set[str]:
