@@ -227,3 +227,83 @@ def test_nothing_in_common_is_an_error():
     tiny = SpectrumImage(frames.sum(0), EnergyAxis(0.0, 1.0, 12), image.scan, frames=frames)
     with pytest.raises(DataError, match="no channel is common to all"):
         register_frames(tiny, RegisterFrames(), context())
+
+
+def test_halves_add_up_to_the_sum_and_say_how_many_frames_they_hold():
+    shifts = np.array([[0, 0], [1, -2], [2, 1], [-1, 1], [0, 2]])
+    image = make(shifts=shifts, energy=[0.0, 3.0, -2.0, 5.0, 1.0])
+    result = register_frames(image, RegisterFrames(), context())
+    halves, total = np.asarray(result.image.halves), np.asarray(result.image.counts)
+    np.testing.assert_array_equal(halves.sum(axis=0), total)
+    assert result.summary["halves"] == {"kind": "odd_even", "n_frames": [3, 2, 5]}
+    for half, split in zip(halves, ("odd", "even"), strict=True):
+        alone = register_frames(image, RegisterFrames(split=split), context())
+        np.testing.assert_array_equal(half, np.asarray(alone.image.counts))
+        assert alone.summary["split"] == split
+        assert alone.image.halves is None  # fewer than four frames
+        assert alone.image.noise.dark_level == pytest.approx(8.0 * {"odd": 3, "even": 2}[split] / 5)
+    by_time = register_frames(image, RegisterFrames(halves="first_last"), context())
+    assert by_time.summary["halves"]["n_frames"] == [2, 2, 5]  # the middle one belongs to neither
+    none = register_frames(image, RegisterFrames(halves="none"), context())
+    assert none.image.halves is None
+    assert "halves" not in none.summary
+
+
+def test_offsets_of_every_frame_and_position_are_coordinates():
+    image = make(energy=[0.0, 3.3, -2.0, 5.4])
+    result = register_frames(image, RegisterFrames(), context())
+    maps = result.maps
+    n_frames, rows, columns = 4, *result.image.shape[:2]
+    for name, unit in (("row_offset_nm", "nm"), ("column_offset_nm", "nm"), ("energy_offset_mev", "meV")):
+        assert name in maps.coords
+        assert maps[name].dims == ("frame", "row", "column")
+        assert maps[name].shape == (n_frames, rows, columns)
+        assert maps[name].attrs["units"] == unit
+    # Whole positions were planted: less than the accuracy of the registration is left.
+    assert np.abs(maps["row_offset_nm"]).max() < 0.2 * 0.05
+    # What is left of the energies is what whole channels could not take: half a channel at most, and the planted parts.
+    energy = maps["energy_offset_mev"].values
+    assert np.nanmax(np.abs(energy)) <= 0.5 * 0.5 + 0.05
+    moved = maps["energy_offset_channel"].values - maps["energy_shift_channel"].values
+    np.testing.assert_allclose(energy, moved * 0.5, atol=1e-5)
+
+
+def test_added_blur_is_that_of_what_is_left():
+    half = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5], [0.5, 0.5]])
+    image = make(shifts=np.zeros((4, 2), int), noise=False)
+    from phonon_eels.lattice.registration import Drift
+    from phonon_eels.steps.register_frames import added_blur
+
+    result = register_frames(image, RegisterFrames(), context())
+    drift = Drift(half, np.full((4, 2), 0.1), np.ones(4), np.zeros(4, bool), np.empty((0, 2)))
+    blur = added_blur(image, result.maps, drift, np.zeros((4, 2), int), np.ones(4, bool))
+    # Offsets of 0 and half a position: 0.25 positions rms, at 0.5 Å a step.
+    for name in ("row", "column"):
+        found = blur[f"added_blur_{name}_fwhm_angstrom"]
+        assert found["value"] == pytest.approx(2.3548 * 0.25 * 0.5, rel=1e-4)
+        assert found["std"] == pytest.approx(2.3548 * 0.1 * 0.5, rel=1e-4)
+        assert found["unit"] == "Å"
+    assert blur["added_blur_fwhm_mev"]["unit"] == "meV"
+    assert 0.0 <= blur["added_blur_fwhm_mev"]["value"] < 2.3548 * 0.3 * 0.5
+    said = " ".join(result.messages)
+    assert "blurs the sum by" in said
+    assert "meV (FWHM)" in said
+
+
+def test_a_mask_drawn_on_the_first_frame_moves_with_the_common_area():
+    image = make()
+    regions = np.zeros((24, 22), np.uint8)
+    regions[5, 7] = 1
+    result = register_frames(image.with_(regions=regions), RegisterFrames(), context()).image
+    top = round((result.scan[0].offset_nm - image.scan[0].offset_nm) / 0.05)
+    left = round((result.scan[1].offset_nm - image.scan[1].offset_nm) / 0.05)
+    assert result.regions.shape == result.shape[:2]
+    assert np.argwhere(result.regions).tolist() == [[5 - top, 7 - left]]
+
+
+def test_coarse_steps_are_flagged():
+    image = make()
+    wide = image.with_(scan=(image.scan[0], ScanAxis("column", 0.15, 22)))
+    said = " ".join(register_frames(wide, RegisterFrames(), context()).messages)
+    assert "1.5 Å apart see the columns of atoms too coarsely" in said
+    assert "too coarsely" not in " ".join(register_frames(image, RegisterFrames(), context()).messages)
