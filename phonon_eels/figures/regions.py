@@ -52,7 +52,7 @@ def plot_regions(
     tall = 22.0 if line else float(np.clip((width_mm - 34) * aspect(extent), 25, 150))
     figure = style.new_figure(width_mm, tall + 12, layout="compressed")
     ax = figure.add_subplot()
-    image = draw_map(ax, background, extent, cmap="gray")
+    image = draw_map(ax, background, extent, cmap="gray", gamma=0.5)
     over = np.ma.masked_equal(regions, 0)
     ax.imshow(
         over, extent=extent, origin="upper", cmap=ListedColormap(COLOURS[: len(names)]), vmin=-0.5,

@@ -250,7 +250,7 @@ def open_hdf5(path: Path) -> list[tuple[str | bytes, Hdf5Array | None]]:
 
     if not h5py.is_hdf5(path):
         raise InputFileError(f"{path} is no HDF5 file, which a {path.suffix} must be; {_COPY_AGAIN}")
-    _check_heaps(path)
+    check_heaps(path)
     try:
         file = h5py.File(path, "r")
     except OSError as problem:
@@ -280,10 +280,10 @@ def open_hdf5(path: Path) -> list[tuple[str | bytes, Hdf5Array | None]]:
         return [(_text(item.attrs["properties"], path), _data_set(item, path)) for item in items.values()]
 
 
-def _check_heaps(path: Path) -> None:
+def check_heaps(path: Path, cure: str = _COPY_AGAIN) -> None:
     """Refuse damaged heaps of texts, of which the HDF5 library (2.0) never comes back: it steps on by a size of 0.
 
-    Only the parts of a file are searched where Nion Swift puts them, before and after the values.
+    Only the parts of a file are searched where writers put them, before and after the values.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -294,7 +294,7 @@ def _check_heaps(path: Path) -> None:
         place = part.find(_HEAP_BEGINS)
         while place >= 0:
             if not _heap_is_whole(part, place):
-                raise InputFileError(f"{path} is damaged: its heap of texts is not consistent; {_COPY_AGAIN}")
+                raise InputFileError(f"{path} is damaged: its heap of texts is not consistent; {cure}")
             place = part.find(_HEAP_BEGINS, place + 1)
 
 

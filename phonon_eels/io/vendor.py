@@ -6,7 +6,6 @@ reader ends as `InputFileError` with the name of the file.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +18,12 @@ import numpy as np
 from phonon_eels.errors import InputFileError
 from phonon_eels.io.axes import axis_unit, mev_per_unit
 from phonon_eels.io.digital_micrograph import read_digital_micrograph
+from phonon_eels.io.hdf5_kinds import read_h5
 from phonon_eels.io.nion import SUFFIXES as NION_SUFFIXES
 from phonon_eels.io.nion import read_nion
+from phonon_eels.io.nion_arrays import check_heaps
 from phonon_eels.io.nion_project import read_project
+from phonon_eels.io.zarr_codecs import refuse_unsafe_codecs
 
 Kind = Literal["spectrum", "image", "other"]
 
@@ -32,14 +34,6 @@ _LOADED_LIMIT_BYTES = 2_000_000_000
 _EXPANSION = 1000  # deflate packs no better than 1,032 to 1, and a detector's noise far worse
 _ALLOWANCE_BYTES = 300_000_000  # what a reader may need whatever the size of the file
 _HDF5_BEGINS = b"\x89HDF\r\n\x1a\n"
-# Codecs that only move bytes. numcodecs also has "pickle", which runs whatever the file tells it to.
-_HARMLESS_CODECS = frozenset(
-    (
-        *("blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "shuffle", "delta", "fixedscaleoffset", "quantize"),
-        *("packbits", "bitround", "astype", "categorize", "crc32", "crc32c", "adler32", "fletcher32", "base64"),
-        *("jenkins_lookup3", "vlen-utf8", "vlen-bytes", "vlen-array", "msgpack", "msgpack2", "json", "json2"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -262,6 +256,7 @@ def _read_hspy(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
             f"{path} is no HDF5 file, which a {path.suffix} must be (it begins with {begins!r}); "
             f"it was renamed, or the copy failed: export it again from the program that wrote it"
         )
+    check_heaps(path, "copy it again, or open it in the program that wrote it and save it anew")
     yield from _signals_only(file_reader(str(path), lazy=lazy and not _stored_in_one_piece(path)))
 
 
@@ -293,7 +288,7 @@ def _stored_in_one_piece(path: Path) -> bool:
 def _read_zspy(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
     from rsciio.zspy import file_reader
 
-    _refuse_unsafe_codecs(path)
+    refuse_unsafe_codecs(path)
     yield from _signals_only(file_reader(str(path), lazy=lazy, mode="r"))
 
 
@@ -302,43 +297,10 @@ def _signals_only(records: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any
     return (record for record in records if "data" in record and "axes" in record)
 
 
-def _refuse_unsafe_codecs(path: Path) -> None:
-    """Look at every array description before anything is decoded: the pickle codec would run code from the file."""
-    if path.is_file():
-        with zipfile.ZipFile(path) as archive:
-            texts = [archive.read(name) for name in archive.namelist() if name.endswith((".zarray", ".zmetadata"))]
-    else:
-        texts = [part.read_bytes() for part in path.rglob(".zarray")]
-        texts += [part.read_bytes() for part in path.rglob(".zmetadata")]
-    if not texts:
-        raise InputFileError(f"{path} holds no arrays; the copy is incomplete, copy the whole folder again")
-    for text in texts:
-        for codec in _codec_names(json.loads(text)):
-            if codec not in _HARMLESS_CODECS:
-                raise InputFileError(
-                    f"{path} uses the codec {codec!r}, which may run code from the file; it is not opened: "
-                    f"load it in HyperSpy if you trust it, and save it anew"
-                )
-
-
-def _codec_names(tree: Any) -> Iterator[str]:
-    """Every codec named anywhere in an array description."""
-    if isinstance(tree, dict):
-        for name in ("compressor", "filters"):
-            given = tree.get(name)
-            for codec in given if isinstance(given, list) else [given]:
-                if isinstance(codec, dict):
-                    yield str(codec.get("id"))
-        for branch in tree.values():
-            yield from _codec_names(branch)
-    elif isinstance(tree, list):
-        for branch in tree:
-            yield from _codec_names(branch)
-
-
 def _read_emd(path: Path, lazy: bool) -> Iterator[Mapping[str, Any]]:
     from rsciio.emd import file_reader
 
+    check_heaps(path, "copy it again, or open it in the program that wrote it and save it anew")
     yield from file_reader(str(path), lazy=lazy)
 
 
@@ -366,6 +328,7 @@ _READERS: Mapping[str, Callable[[Path, bool], Iterator[Mapping[str, Any]]]] = {
     ".emd": _read_emd,
     ".msa": _read_msa,
     **dict.fromkeys(NION_SUFFIXES, read_nion),
+    ".h5": read_h5,
     ".nsproj": read_project,
 }
 
