@@ -9,6 +9,7 @@ from phonon_eels.figures.modulation import plot_modulation_spectrum, plot_period
 from phonon_eels.figures.overview import plot_overview
 from phonon_eels.figures.plan import plot_plan
 from phonon_eels.figures.pulls import plot_pulls
+from phonon_eels.figures.quality import plot_quality
 from phonon_eels.figures.regions import plot_regions
 from phonon_eels.figures.spectra import plot_classic_route, plot_layer_spectra, plot_mean_spectrum
 from phonon_eels.figures.style import COLUMN_MM, PAGE_MM, save_figure
@@ -33,6 +34,7 @@ __all__ = [
     "plot_plan",
     "plot_profiles",
     "plot_pulls",
+    "plot_quality",
     "plot_regions",
     "plot_status",
     "plot_truth",

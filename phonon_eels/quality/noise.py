@@ -59,6 +59,8 @@ class NoiseEstimate:
         Gain over variance/mean of single channels, 1 for independent channels.
     reasons
         Sentences on what could not be measured.
+    by_bin
+        Slope of variance over mean for channel bins of growing width: (channels per bin, slope, standard deviation).
     """
 
     gain: Measured | None = None
@@ -66,6 +68,7 @@ class NoiseEstimate:
     read_noise_e: Measured | None = None
     noise_correlation: float = 1.0
     reasons: tuple[str, ...] = ()
+    by_bin: tuple[tuple[int, float, float], ...] = ()
 
 
 def estimate_noise(
@@ -109,10 +112,11 @@ def estimate_noise(
         return NoiseEstimate(
             reasons=("the gain is not determined: variance does not follow the counts as it does for electrons",)
         )
-    gain, single = found
+    gain, single, slopes = found
+    by_bin = tuple((size, slope.value, slope.std) for size, slope in sorted(slopes.items()))
     correlation = _channel_spread(single) if single < 1.0 else 1.0
     dark, read, reasons = _dark_and_read(sample, regions[0], gain, single, correlation)
-    return NoiseEstimate(gain, dark, read, correlation, reasons)
+    return NoiseEstimate(gain, dark, read, correlation, reasons, by_bin)
 
 
 def _sample(image: SpectrumImage, positions: np.ndarray | None) -> np.ndarray:
@@ -133,8 +137,8 @@ def _sample(image: SpectrumImage, positions: np.ndarray | None) -> np.ndarray:
     return sample.transpose(1, 0, 2) if columns < 3 else sample
 
 
-def _gain(sample: np.ndarray, regions: list[np.ndarray]) -> tuple[Measured, float] | None:
-    """Return the gain, and what single channels show of it, from the largest region where variance is linear in mean.
+def _gain(sample: np.ndarray, regions: list[np.ndarray]) -> tuple[Measured, float, dict[int, Measured]] | None:
+    """Return the gain, what single channels show of it, and the slopes of all bin widths, from the largest region where variance is linear in mean.
 
     Where something else than electrons makes noise is seen in the fit: regions begin wide, and the first one that is
     fitted within its noise is taken. What the next narrower one says otherwise goes into the standard deviation.
@@ -160,7 +164,7 @@ def _gain(sample: np.ndarray, regions: list[np.ndarray]) -> tuple[Measured, floa
         # What changes by more than the noise of the narrower region says is the model's fault.
         doubt = max(0.0, abs(fit[0].value - chosen[0].value) - fit[0].std) * gain.value / chosen[0].value
     single = chosen[0].value / gain.value if size > 1 else 1.0
-    return Measured(gain.value, float(np.hypot(gain.std, doubt))), single
+    return Measured(gain.value, float(np.hypot(gain.std, doubt))), single, slopes
 
 
 def _slope(sample: np.ndarray, usable: np.ndarray, size: int) -> tuple[Measured, float] | None:

@@ -74,7 +74,7 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
         noise=noise,
     )
     vacuum = _vacuum(image, settings, context)
-    tables = {"quality": _table(quality)}
+    tables = {"quality": _table(quality), **_spectra(result, statistics, estimate)}
     summary = _summary(result, statistics, zero_loss, estimate, status)
     if vacuum is not None:
         tables["vacuum_reference"] = vacuum.table()
@@ -191,6 +191,16 @@ def _table(quality: list[dict[str, Any]]) -> Any:
     import pandas as pd
 
     return pd.DataFrame(quality, columns=["check", "verdict", "value", "unit", "sentence"])
+
+
+def _spectra(image: SpectrumImage, statistics: ScanStatistics, estimate: NoiseEstimate | None) -> dict[str, Any]:
+    """What the picture of the checks is made of: the mean spectrum, and the gain against the width of channel bins."""
+    import pandas as pd
+
+    mean = {"energy_loss_mev": image.energy.energies_mev, "mean_counts": statistics.mean_spectrum}
+    bins = [] if estimate is None else estimate.by_bin
+    names = ["bin_channels", "variance_over_mean", "variance_over_mean_std"]
+    return {"mean_spectrum": pd.DataFrame(mean), "gain_by_bin": pd.DataFrame(list(bins), columns=names)}
 
 
 def _summary(

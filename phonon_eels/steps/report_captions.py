@@ -71,3 +71,8 @@ REGIONS = (
     "Positions that the user marked; they are not fitted, not averaged, and every map says masked there. In brackets: "
     "how many positions."
 )
+QUALITY = (
+    "a: mean of all positions in detector counts, with the zero-loss peak as found and the dark level. b: variance "
+    "over mean for channel bins of growing width; the gain (band) is where it settles. c: counts of every position, "
+    "hatched where the spectrum is empty. Dots: every check, passed, warned, failed; the sentences stand in the table."
+)

@@ -1,4 +1,4 @@
-"""Frames and masks in the report: do the energies repeat, what was left out, what the vacuum reference is worth."""
+"""Frames, masks and checks in the report: do the energies repeat, what was left out, what the data were worth."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from phonon_eels.steps.report_numbers import ReportTable, number, plus_minus, re
 
 if TYPE_CHECKING:
     from phonon_eels.spectrum_image import SpectrumImage
+    from phonon_eels.steps.report_sources import Sources
     from phonon_eels.steps.spec import StepContext
 
 WORDS = {"odd_even": ("odd frames", "even frames"), "first_last": ("first half", "last half")}
@@ -46,6 +47,21 @@ def reproducibility_table(context: StepContext) -> ReportTable | None:
         tuple(lines),
         f"All differences together: p = {together:.2g}, {verdict}. Deviations are those of counting; areas, zero-loss "
         "shape and background were fitted to each half at every position, intrinsic widths are those of the whole.",
+    )
+
+
+def quality_figure(sources: Sources) -> Any:
+    """Return the figure of the checks at ingest."""
+    from phonon_eels import figures
+
+    summary = sources.context.summaries.get("ingest") or {}
+    return figures.plot_quality(
+        checks=sources.table("ingest", "quality"),
+        mean_spectrum=sources.table("ingest", "mean_spectrum"),
+        gain_by_bin=sources.table("ingest", "gain_by_bin"),
+        maps=sources.maps_or_none("ingest"),
+        noise=summary.get("noise") or {},
+        zero_loss=summary.get("mean_spectrum_zero_loss"),
     )
 
 

@@ -5,6 +5,7 @@
 prints one line per case; the last line is the peak memory in kilobytes beyond what was there before the first case.
 """
 
+import logging
 import random
 import resource
 import shutil
@@ -120,6 +121,7 @@ def main(source: Path, folder: Path, first: int, last: int) -> None:
     from phonon_eels.io.vendor import load_signals
 
     warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
     load_signals(source)
     signal.signal(signal.SIGALRM, too_slow)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
