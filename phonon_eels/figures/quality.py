@@ -72,9 +72,9 @@ def _mean(
         ax.axhline(float(dark["value"]), color=style.MUTED, linestyle="--", linewidth=0.7)
     if zero_loss:
         ax.axvline(zero_loss["position_mev"], color=style.MUTED, linewidth=0.5)
-        ax.set_title(f"mean spectrum, zero-loss FWHM {zero_loss['fwhm_mev']:.3g} meV")
-    else:
-        ax.set_title("mean spectrum")
+        words = f"zero-loss FWHM\n{zero_loss['fwhm_mev']:.3g} meV"
+        ax.text(0.97, 0.95, words, transform=ax.transAxes, ha="right", va="top", fontsize=6.0)
+    ax.set_title("mean spectrum")
     ax.set_xlabel("energy loss (meV)")
     ax.set_ylabel("detector counts")
 
@@ -93,7 +93,8 @@ def _gain(ax: Axes, table: pd.DataFrame, noise: Mapping[str, Mapping[str, Any]])
         middle, half = float(gain["value"]), float(gain.get("std") or 0.0)
         ax.axhspan(middle - half, middle + half, color=style.PALETTE[2], alpha=0.3, linewidth=0)
         ax.axhline(middle, color=style.PALETTE[2], linewidth=0.8)
-        ax.set_title(f"variance / mean, gain {middle:.3g} ({gain['status']})")
+        words = f"gain {middle:.3g}\n({gain['status']})"
+        ax.text(0.04, 0.95, words, transform=ax.transAxes, va="top", fontsize=6.0)
     ax.set_xscale("log", base=2)
     ax.set_xticks(bins, [f"{size:g}" for size in bins])
     ax.set_ylabel("counts per electron")

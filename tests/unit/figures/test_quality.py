@@ -29,7 +29,7 @@ def test_picture_of_a_scan():
     assert table["bin_channels"].tolist()[0] == 1
     measured = result.summary["noise"]["gain"]
     assert measured["status"] == "measured"
-    assert f"gain {measured['value']:.3g} (measured)" in gain.get_title()
+    assert next(text.get_text() for text in gain.texts) == f"gain {measured['value']:.3g}\n(measured)"
     assert counts.images
     colours = [line.get_color() for line in verdicts.lines]
     assert colours == [VERDICTS[verdict] for verdict in result.tables["quality"]["verdict"]]
