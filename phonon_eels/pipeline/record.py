@@ -67,9 +67,12 @@ def recorded(folder: Path, step: str, *, with_log: bool) -> Iterator[Callable[[]
         idle = True
 
     def finish(state: str, reason: str | None) -> None:
+        now = read_record(folder, step)
+        if now and any(now.get(name) != record[name] for name in ("process", "host", "started")):
+            return  # a newer attempt has written its own: how this one ends is not what the dataset's state is
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        _write(folder, {**record, "state": state, "reason": reason, "seconds": round(time.monotonic() - clock, 3),
-                        "peak_mb": round(peak)})  # fmt: skip
+        seconds = round(time.monotonic() - clock, 3)
+        _write(folder, {**record, "state": state, "reason": reason, "seconds": seconds, "peak_mb": round(peak)})
 
     _write(folder, record)
     try:

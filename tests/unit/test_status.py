@@ -100,6 +100,16 @@ class TestRecord:
             raise problem("enough")
         assert read_record(tmp_path, "ingest")["state"] == state
 
+    def test_a_lost_attempt_does_not_overwrite_what_the_newer_one_says(self, tmp_path: Path) -> None:
+        def overtaken() -> None:
+            newer = {**read_record(tmp_path, "ingest"), "process": 1, "state": "done"}
+            (tmp_path / LOGS / "ingest.json").write_text(json.dumps(newer))
+            raise OutputError("overtaken")
+
+        with pytest.raises(OutputError, match="overtaken"), recorded(tmp_path, "ingest", with_log=False):
+            overtaken()
+        assert read_record(tmp_path, "ingest")["state"] == "done"
+
 
 class TestStatus:
     def test_failed_ones_come_first_with_reason_and_command(self, scan: Path, fake_steps: FakeSteps) -> None:
