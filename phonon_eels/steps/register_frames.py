@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Selection = Literal["all", "odd", "even", "first", "last"] | Sequence[int]
 HALVES = {"odd_even": ("odd", "even"), "first_last": ("first", "last")}
 COARSE_COLUMN_NM = 0.12
-"""Columns farther apart than this along the planes sample the atoms too coarsely: see `docs/validation.md` for the share
-of simulated walks that then end on a wrong lattice period."""
+"""Positions farther apart than this sample the columns of atoms too coarsely for a sure registration
+(`docs/validation.md`)."""
 
 ROUNDING_RMS = 12**-0.5
 """Blur of whole-number shifts, root mean square, in positions or channels."""
@@ -336,8 +336,8 @@ def _messages(
     step = max(axis.step_nm for axis in image.scan if axis.n > 1) if max(image.shape[:2]) > 1 else 0.0
     if image.haadf_frames is not None and step > COARSE_COLUMN_NM:
         messages.append(
-            f"positions {10 * step:.2g} Å apart see the columns of atoms too coarsely for a sure registration: of simulated "
-            f"walks at 1.5 Å some end on a wrong lattice period (docs/validation.md); look at the table drift"
+            f"positions {10 * step:.2g} Å apart see the columns of atoms too coarsely for a sure registration: beyond 1.2 Å "
+            f"simulated scans were registered a lattice period off (docs/validation.md); look at the table drift"
         )
     if image.haadf_frames is None:
         messages.append("no HAADF image of each frame: the scan drift was not measured, the frames were added in place")
