@@ -274,6 +274,9 @@ class MeasureModulation(Frozen):
     enabled: bool = True
     phase_bins: int = Field(default=8, ge=4, le=64)
     harmonics: Literal[1, 2] = 1
+    """2: energies and widths may carry the second harmonic too; its amplitude is exploratory."""
+    variants: bool = True
+    """Measure the primary amplitude again with other windows, line shape and zero-loss prior: its systematic parts."""
     min_units: int = Field(default=6, ge=3)
     """Fewer half-slab planes than this: not testable."""
     mode: str | None = None

@@ -1,5 +1,6 @@
 """Figures: results in, matplotlib Figures out. One function per figure, shared by report, notebooks and viewer."""
 
+from phonon_eels.figures.estimators import plot_estimators
 from phonon_eels.figures.gap import plot_gap
 from phonon_eels.figures.lattice import plot_lattice
 from phonon_eels.figures.layers import plot_profiles, plot_unmixed
@@ -20,6 +21,7 @@ __all__ = [
     "COLUMN_MM",
     "PAGE_MM",
     "plot_classic_route",
+    "plot_estimators",
     "plot_gap",
     "plot_lattice",
     "plot_layer_spectra",

@@ -56,9 +56,10 @@ class UnitFit:
     Attributes
     ----------
     value
-        (2M, 3): mean, cos and sin coefficient of each energy (relative to the reference) and each width.
+        (2M, K): mean, cos and sin coefficient of each energy (relative to the reference) and each width; with the
+        second harmonic K is 5, without it 3.
     covariance
-        (2M, 3, 3) of each of them, everything else marginalised.
+        (2M, K, K) of each of them, everything else marginalised.
     information
         (M,) of each energy's mean, nothing marginalised; tells how much of the mode the unit shows.
     """
@@ -69,8 +70,10 @@ class UnitFit:
     n_positions: int
 
 
-def basis(lateral_phase_rad: np.ndarray, signed_share: np.ndarray) -> np.ndarray:
-    """Return the regressors 1, share · cos φ, share · sin φ of each mode: (rows, columns, M, 3).
+def basis(lateral_phase_rad: np.ndarray, signed_share: np.ndarray, harmonics: int = 1) -> np.ndarray:
+    """Return the regressors 1, share · cos φ, share · sin φ (and cos 2φ, sin 2φ) of each mode: (rows, columns, M, K).
+
+    Even harmonics are the same in planes of opposite phase at the same lateral place, so leakage does not dilute them.
 
     Parameters
     ----------
@@ -81,8 +84,12 @@ def basis(lateral_phase_rad: np.ndarray, signed_share: np.ndarray) -> np.ndarray
     """
     share = np.moveaxis(signed_share, 0, 2)
     wave = np.stack([np.cos(lateral_phase_rad), np.sin(lateral_phase_rad)], axis=-1)
-    harmonics = share[..., None] * wave[:, :, None, :]
-    return np.concatenate([np.ones((*share.shape, 1)), harmonics], axis=-1)
+    first = share[..., None] * wave[:, :, None, :]
+    parts = [np.ones((*share.shape, 1)), first]
+    if harmonics == 2:
+        double = np.stack([np.cos(2 * lateral_phase_rad), np.sin(2 * lateral_phase_rad)], axis=-1)
+        parts.append(np.broadcast_to(double[:, :, None, :], (*share.shape, 2)))
+    return np.concatenate(parts, axis=-1)
 
 
 def fit_unit(
@@ -95,27 +102,27 @@ def fit_unit(
     reference_mev
         (M,) energies that the means are relative to.
     regressors
-        (rows, columns, M, 3).
+        (rows, columns, M, K).
     inside
         (rows, columns) positions that belong to the unit.
     fwhm_mev
         (M,) intrinsic widths.
     """
-    modes = scores.n_modes
+    modes, terms = scores.n_modes, regressors.shape[3]
     chosen = inside & scores.usable & np.isfinite(regressors).all(axis=(2, 3))
     information = scores.information[chosen]
     score = scores.absolute(reference_mev)[chosen]
-    both = np.concatenate([regressors[chosen], regressors[chosen]], axis=1)  # (positions, 2M, 3)
+    both = np.concatenate([regressors[chosen], regressors[chosen]], axis=1)  # (positions, 2M, K)
     matrix = np.einsum("pmi,pmn,pnj->minj", both, information, both, optimize=True)
     right = np.einsum("pmi,pm->mi", both, score)
-    precision = np.zeros((2 * modes, 3))
+    precision = np.zeros((2 * modes, terms))
     precision[:modes, 1:] = HARMONIC_PRIOR_MEV**-2.0
     precision[:modes, 0] = HARMONIC_PRIOR_MEV**-2.0
     precision[modes:] = (WIDTH_PRIOR_FRACTION * fwhm_mev[:, None]) ** -2.0
-    flat = matrix.reshape(6 * modes, 6 * modes) + np.diag(precision.ravel())
+    flat = matrix.reshape(2 * modes * terms, 2 * modes * terms) + np.diag(precision.ravel())
     inverse = np.linalg.inv(flat)
-    value = (inverse @ right.ravel()).reshape(2 * modes, 3)
-    blocks = inverse.reshape(2 * modes, 3, 2 * modes, 3)
+    value = (inverse @ right.ravel()).reshape(2 * modes, terms)
+    blocks = inverse.reshape(2 * modes, terms, 2 * modes, terms)
     covariance = np.stack([blocks[m, :, m, :] for m in range(2 * modes)])
     own = np.array([information[:, m, m].sum() for m in range(modes)])
     return UnitFit(value, covariance, own, int(chosen.sum()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phonon_eels.config import Mode
+from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
 from phonon_eels.forward.seen_lines import SeenLines
@@ -58,6 +59,12 @@ class JointFit:
     ----------
     signed_share
         (M, rows, columns) share of a plane's amplitude that a mode's fitted energy follows; 0 for modes without layers.
+    first_order_share
+        The same for modulations too small to tell two lines apart.
+    params
+        (rows, columns, parameters) where the scores were taken.
+    lines
+        The modes' lines in the mean spectrum.
     """
 
     model: ForwardModel
@@ -69,6 +76,9 @@ class JointFit:
     common: UnitFit
     units: dict[int, UnitFit]
     areas: np.ndarray
+    first_order_share: np.ndarray
+    params: np.ndarray
+    lines: SeenLines
 
 
 def read_geometry(context: StepContext) -> Geometry:
@@ -94,7 +104,12 @@ def read_geometry(context: StepContext) -> Geometry:
 
 
 def fit_joint(
-    image: SpectrumImage, model: ForwardModel, geometry: Geometry, alignment: Alignment, context: StepContext
+    image: SpectrumImage,
+    model: ForwardModel,
+    geometry: Geometry,
+    alignment: Alignment,
+    context: StepContext,
+    harmonics: int = 1,
 ) -> JointFit:
     """Fit all counts together, linearised anew at the fitted wave until it stands still."""
     by_name = {mode.name: mode for mode in context.material.modes}
@@ -120,23 +135,41 @@ def fit_joint(
         scores = Scores(held.score, held.information, taken_at, usable)
         localisation = localise(modes, geometry, held, context)
         shares = np.stack([np.zeros(usable.shape) if entry is None else entry.signed_share for entry in localisation])
+        lines = _mean_lines(model, held, usable)
+        first_order = shares
         if common is not None:
-            shares = _followed(shares, common, geometry, _mean_lines(model, held, usable))
-        regressors = basis(geometry.lateral_phase_rad, shares)
+            shares = _followed(shares, common, geometry, lines)
+        regressors = basis(geometry.lateral_phase_rad, shares, harmonics)
         common = fit_unit(scores, reference, regressors, inside, model.fwhm_mev)
         energies = modelled_energies(reference, common, regressors)
         starts = np.where(np.isfinite(held.params), held.params, starts)
+    starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = taken_at
     assert held is not None
     assert common is not None
     units = {
         int(unit): fit_unit(scores, reference, regressors, inside & (geometry.half_slab == unit), model.fwhm_mev)
         for unit in np.unique(geometry.half_slab[inside])
     }
-    return JointFit(model, scores, localisation, shares, regressors, reference, common, units, held.areas())
+    return JointFit(
+        model,
+        scores,
+        localisation,
+        shares,
+        regressors,
+        reference,
+        common,
+        units,
+        held.areas(),
+        first_order,
+        starts,
+        lines,
+    )
 
 
 def _mean_lines(model: ForwardModel, held: ScanFit, usable: np.ndarray) -> SeenLines:
     params = held.params[usable & np.isfinite(held.params).all(axis=2)]
+    if not len(params):
+        raise DataError("measure_modulation: no position could be fitted; look at the status map of fit_peaks")
     return SeenLines(model, params.mean(axis=0))
 
 
@@ -145,7 +178,7 @@ def _followed(shares: np.ndarray, common: UnitFit, geometry: Geometry, lines: Se
     expected = lines.expected()
     result = shares.copy()
     for m in range(len(shares)):
-        cosine, sine = common.value[m, 1:]
+        cosine, sine = common.value[m, 1:3]
         amplitude = float(np.hypot(cosine, sine))
         reach = min(amplitude, float(np.abs(lines.model.bounds_mev[m] - lines.energies_mev[m]).min()))
         if not shares[m].any() or reach < MIXTURE_MATTERS_MEV:
@@ -225,7 +258,7 @@ def unit_amplitudes(
     """Return units, their amplitudes (n, 2) along the outward normal, and the sign of their phase offsets (n,)."""
     signs = outward_signs(geometry, layer)
     units = [unit for unit in whole_units(joint, mode) if unit in signs]
-    values = np.array([joint.units[unit].value[mode, 1:] for unit in units]).reshape(len(units), 2)
+    values = np.array([joint.units[unit].value[mode, 1:3] for unit in units]).reshape(len(units), 2)
     sign = np.array([signs[unit] for unit in units])
     return units, values, sign
 

@@ -18,6 +18,8 @@ from phonon_eels.steps.joint_fit import JointFit, fit_joint, read_geometry
 from phonon_eels.steps.maps import quantity
 from phonon_eels.steps.mode_layers import layer_tables
 from phonon_eels.steps.modulation_defences import defence_table
+from phonon_eels.steps.modulation_estimators import estimator_table, other_quantities
+from phonon_eels.steps.modulation_systematics import systematic_parts, systematic_table
 from phonon_eels.steps.peak_tables import from_true_zero, true_zero
 from phonon_eels.steps.spec import StepContext, StepSpec
 
@@ -32,7 +34,8 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     Returns
     -------
     StepResult
-        Tables `modes`, `pairs` (modulation taken out), `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`, `gap`, `gap_curve`,
+        Tables `modes`, `pairs` (modulation taken out), `amplitudes`, `units`, `phase_bins`, `modulation_spectrum`, `period_scan`, `defences`, `localisation`, `systematics`,
+        `estimators`, `other_quantities`, `gap`, `gap_curve`,
         `mode_layers`, `profiles`;
         summary `primary` and `claim`. Skipped, with the reason, without layers or superstructure.
 
@@ -50,7 +53,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         return StepResult(skipped=f"mode {primary_mode} of the primary test lies beyond the end of the energy axis")
     geometry = read_geometry(context)
     alignment = alignment_of(image, context)
-    joint = fit_joint(image, model, geometry, alignment, context)
+    joint = fit_joint(image, model, geometry, alignment, context, settings.harmonics)
     amplitudes, antiphase, inphase = tables.amplitude_table(
         joint, geometry, settings, context, primary_mode, primary_layer
     )
@@ -59,11 +62,15 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     amplitudes = amplitudes.assign(
         mean_energy_mev=amplitudes["mean_energy_mev"].where(~own, amplitudes["mean_energy_mev"] - true_zero(context)[0])
     )
-    defences = defence_table(joint, geometry, context, antiphase, inphase, primary_mode)
+    pair = (primary_mode, primary_layer)
+    systematics = systematic_table(image, joint, geometry, alignment, context, settings, pair)
+    amplitudes = tables.with_systematics(amplitudes, systematic_parts(systematics))
+    spectrum = tables.modulation_spectrum(image, joint, geometry, alignment, context, primary_mode, primary_layer)
+    shown = {"amplitudes": amplitudes, "modulation_spectrum": spectrum, "systematics": systematics}
+    defences = defence_table(image, joint, geometry, context, antiphase, inphase, primary_mode, shown)
     primary = amplitudes[amplitudes["role"] == "primary"].iloc[0]
     testable = bool(np.isfinite(primary["p_value"]))
     claim = testable and primary["p_value"] < 1.0 - settings.confidence and not (defences["verdict"] == "fail").any()
-    spectrum = tables.modulation_spectrum(image, joint, geometry, alignment, context, primary_mode, primary_layer)
     modes, pairs = tables.joint_mode_tables(joint, geometry, context)
     result = {
         "modes": from_true_zero(modes, context),
@@ -75,6 +82,11 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         "period_scan": tables.period_table(joint, geometry, context, primary_mode),
         "defences": defences,
         "localisation": tables.localisation_table(joint),
+        "systematics": systematics,
+        "estimators": estimator_table(image, joint, geometry, alignment, context, pair, settings.phase_bins),
+        "other_quantities": other_quantities(
+            joint, geometry, tables.layers_of_modes(joint, context, pair), settings.min_units
+        ),
     }
     result |= layer_tables(joint.localisation, model.mode_names, joint.areas, geometry.source_fwhm_nm, context)
     result |= gap_tables(

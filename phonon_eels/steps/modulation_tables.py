@@ -28,6 +28,24 @@ def main_layer(context: StepContext, mode: str) -> str | None:
     return max(weights, key=lambda name: weights[name]) if weights else None
 
 
+def layers_of_modes(joint: JointFit, context: StepContext, primary: tuple[str, str]) -> dict[str, str]:
+    """Return the layer that each mode is measured in."""
+    found = {mode: main_layer(context, mode) for mode in joint.model.mode_names} | {primary[0]: primary[1]}
+    return {mode: layer for mode, layer in found.items() if layer is not None}
+
+
+def with_systematics(amplitudes: pd.DataFrame, parts: dict[str, float]) -> pd.DataFrame:
+    """Return the table with the systematic parts of the primary amplitude, each by itself and all in quadrature."""
+    table = amplitudes.copy()
+    primary = table["role"] == "primary"
+    for kind, size in parts.items():
+        table.loc[primary, f"syst_{kind}_mev"] = size
+    columns = ["syst_leakage_mev", *(f"syst_{kind}_mev" for kind in parts)]
+    total = np.sqrt((table.loc[primary, columns].astype(float) ** 2).sum(axis=1))
+    table.loc[primary, "amplitude_mev_syst"] = total
+    return table
+
+
 def amplitude_table(
     joint: JointFit,
     geometry: Geometry,
@@ -95,6 +113,10 @@ def _row(
         "amplitude_mev": mean.amplitude,
         "amplitude_mev_std": mean.amplitude_std,
         "amplitude_mev_syst": mean.amplitude * _attenuation_error(joint, m),
+        "syst_leakage_mev": mean.amplitude * _attenuation_error(joint, m),
+        "syst_window_mev": np.nan,
+        "syst_model_mev": np.nan,
+        "syst_zero_loss_mev": np.nan,
         "amplitude_low_mev": low,
         "amplitude_high_mev": high,
         "phase_rad": mean.phase_rad,
@@ -112,7 +134,7 @@ def _row(
 
 
 def _attenuation_error(joint: JointFit, m: int) -> float:
-    """Relative systematic error of an amplitude: the constant part of the profile and the width of localisation.
+    """Relative systematic error of an amplitude from leakage: constant part, width of localisation, second order.
 
     Leakage between antiphase planes grows with the square of the width; its share is what the signed profile lacks.
     """
@@ -123,7 +145,12 @@ def _attenuation_error(joint: JointFit, m: int) -> float:
     weight = joint.scores.information[..., m, m] * joint.scores.usable
     leak = 1.0 - localisation.constant_share - float((weight * strong).sum() / max(weight.sum(), 1e-300))
     width = 2.0 * max(leak, 0.0) * localisation.fwhm_std_nm / localisation.fwhm_nm
-    return float(np.hypot(constant, width))
+    # Lines of opposite modulation are followed to second order; half of what that changes is not trusted.
+    followed, first = np.nan_to_num(joint.signed_share[m]), np.nan_to_num(joint.first_order_share[m])
+    second = 0.5 * float(
+        (weight * (np.abs(followed) - np.abs(first))).sum() / max((weight * np.abs(first)).sum(), 1e-300)
+    )
+    return float(np.sqrt(constant**2 + width**2 + second**2))
 
 
 def _regression_row(
@@ -134,7 +161,7 @@ def _regression_row(
     name = "energy_mev" if "energy_mev" in maps else "apparent_energy_mev"
     energy, std = (np.asarray(maps[key].sel(mode=mode).values, dtype=float) for key in (name, f"{name}_std"))
     seen = np.asarray(maps["mode_status"].sel(mode=mode).values) <= 1
-    regressors = joint.regressors[:, :, m, :]
+    regressors = joint.regressors[:, :, m, :3]
     chosen = seen & np.isfinite(energy) & (std > 0.0) & np.isfinite(regressors).all(axis=2)
     if chosen.sum() < 10:
         return None

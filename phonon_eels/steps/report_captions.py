@@ -52,6 +52,10 @@ UNITS = (
     "Every half-slab plane's complex amplitude of the energy, mean (+) and 95 % confidence ellipse of the mean. "
     "The planes are the units of replication: an ellipse around zero means no modulation."
 )
+ESTIMATORS = (
+    "The primary amplitude by joint fit, lock-in of every channel, regression of the map and bins of phase (left), and their "
+    "differences from the joint fit, formed plane by plane (right)."
+)
 GAP = (
     "Above: energy of the primary mode against superstructure phase. Below: the gap against the same phase, with the band of its "
     "harmonic. Only the phases are compared, and by symmetry that is one bit at most."

@@ -62,6 +62,7 @@ def recipes(sources: Sources) -> list[Recipe]:
         ),
         Recipe("phase_dependence", "Energy against superstructure phase", captions.PHASE_DEPENDENCE, _phase_dependence),
         Recipe("units", "Plane by plane", captions.UNITS, _units),
+        Recipe("estimators", "Do the estimators agree?", captions.ESTIMATORS, _estimators),
         Recipe("gap", "Superconducting gap", captions.GAP, lattice_figures.gap),
         Recipe("period_scan", "Other periods", captions.PERIOD_SCAN, _period_scan),
         Recipe("zero_loss", "Zero-loss peak", captions.ZERO_LOSS, _zero_loss),
@@ -159,6 +160,12 @@ def _units(sources: Sources) -> Any:
 
     units = sources.table("measure_modulation", "units")
     return figures.plot_units(units, table_of(sources.context, "measure_modulation", "amplitudes"))
+
+
+def _estimators(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    return figures.plot_estimators(sources.table("measure_modulation", "estimators"))
 
 
 def _period_scan(sources: Sources) -> Any:

@@ -67,6 +67,10 @@ def test_tables_are_whole(measured):
     units = measured.tables["units"]
     assert len(units[(units["mode"] == "CuO78") & units["used"]]) == 4
     assert {"defences", "phase_bins", "period_scan", "localisation", "modulation_spectrum"} <= set(measured.tables)
+    defences = measured.tables["defences"]
+    assert set(defences["verdict"]) <= {"pass", "fail", "no power", "not distinguished"}
+    assert len(defences) == 10
+    assert not (defences["verdict"] == "fail").any()
     spectrum = measured.tables["modulation_spectrum"]
     near = spectrum[(spectrum["energy_loss_mev"] > 65) & (spectrum["energy_loss_mev"] < 95)]
     assert np.corrcoef(near["cos_e"], near["cos_shift_template_e"])[0, 1] > 0.7
@@ -85,8 +89,33 @@ def test_layers_of_the_modes_and_the_gap(measured):
     assert "one bit" in row["sentence"]
 
 
+def test_estimators_stand_side_by_side_and_agree(measured):
+    table = measured.tables["estimators"].set_index("estimator")
+    assert set(table.index) == {"joint", "modulation_spectrum", "regression", "phase_bins"}
+    np.testing.assert_allclose(table["cos_mev"], 1.0, atol=0.12)
+    for name in ("modulation_spectrum", "regression", "phase_bins"):
+        assert abs(table.loc[name, "difference_cos_mev"]) < 0.08
+
+
+def test_systematic_parts_are_apart_from_the_statistical_one(measured):
+    primary = measured.tables["amplitudes"].iloc[list(measured.tables["amplitudes"]["role"]).index("primary")]
+    parts = primary[[f"syst_{kind}_mev" for kind in ("leakage", "window", "model", "zero_loss")]].astype(float)
+    assert (parts > 0.0).all()
+    assert primary["amplitude_mev_syst"] == pytest.approx(np.sqrt((parts**2).sum()))
+    assert len(measured.tables["systematics"]) == 4
+
+
+def test_second_harmonic_areas_and_widths_are_exploratory(planted):
+    table = measure(*planted, harmonics=2, variants=False).tables["other_quantities"]
+    assert set(table["role"]) == {"exploratory"}
+    assert set(table["quantity"]) == {"relative area", "intrinsic width", "second harmonic of the energy"}
+    second = table[(table["mode"] == "CuO78") & (table["quantity"] == "second harmonic of the energy")].iloc[0]
+    assert second["amplitude"] < 5 * second["amplitude_std"] + 0.05
+    assert second["amplitude"] < 0.2
+
+
 def test_null_twin_makes_no_claim():
-    result = measure(*prepared(False))
+    result = measure(*prepared(False), variants=False)
     primary = result.summary["primary"]
     assert primary["p_value"] > 0.01
     assert primary["amplitude_mev"]["low"] == 0.0
@@ -94,7 +123,7 @@ def test_null_twin_makes_no_claim():
 
 
 def test_too_few_planes_are_not_testable(planted):
-    result = measure(*planted, min_units=6)
+    result = measure(*planted, min_units=6, variants=False)
     assert result.summary["verdict"] == "not testable"
     assert not result.summary["claim"]
     assert any("not testable: 4 half-slab planes show CuO78" in message for message in result.messages)

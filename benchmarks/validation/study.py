@@ -1,0 +1,179 @@
+"""The validation of the modulation: false positives, power, coverage, efficiency. One command, fixed seeds, tables.
+
+Run: python benchmarks/validation/study.py [--quick] [--seed 20261121] [--output benchmarks/results/validation]
+
+Everything here is on the level of scores (surrogates.py, made from template.csv of a scan that went through the whole
+chain). null_scans.py runs whole chains and ties these figures to them; shapes.py does so for truths of other shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+from surrogates import ARTEFACTS, Artefacts, Scan, tested_planes
+
+from phonon_eels.lattice.inference import antiphase_and_inphase, rotation_p_value
+
+LEVEL = 0.05
+ESTIMATORS = ("claim", "joint", "modulation spectrum", "regression of positions", "the same, unsigned", "phase bins")
+AMPLITUDES_MEV = (0.0, 0.25, 0.5, 1.0, 2.0)
+
+
+def false_positives(seed: int, draws: int, cells: dict[str, Artefacts], units: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return the share of nulls that each estimator calls a modulation at 5 %, by cell."""
+    rows = []
+    limit = binom.ppf(0.99, draws, LEVEL) / draws
+    for k, (name, artefacts) in enumerate(cells.items()):
+        for n in units:
+            for periods in (2.0, 3.0, 4.0):
+                random = np.random.default_rng([seed, k, n, int(periods)])
+                scan = Scan(n, periods, artefacts=artefacts)
+                # In parts: fields of every position of 2,000 scans do not fit into memory.
+                features = np.concatenate([scan.features(random, min(250, draws))[0] for _ in range(-(-draws // 250))])
+                rates = detections(scan, features)
+                row = {
+                    "artefact": name,
+                    "units": n,
+                    "periods": periods,
+                    "nulls": len(features),
+                    "limit_99": limit,
+                    **rates,
+                }
+                row["claim_within_limit"] = rates["claim"] <= limit
+                rows.append(row)
+    return rows
+
+
+def detections(scan: Scan, features: np.ndarray) -> dict[str, float]:
+    """Return the share of draws in which each estimator finds a modulation at 5 %."""
+    tests = tested_planes(scan.joint_units(features), scan.sign)
+    found = tests.p_value < LEVEL
+    rates = {"claim": float((found & ~tests.stopped).mean()), "joint": float(found.mean())}
+    alone = tested_planes(scan.alone_units(features), scan.sign)
+    rates["modulation spectrum"] = float((alone.p_value < LEVEL).mean())
+    rates["regression of positions"] = float((scan.regression_p(features) < LEVEL).mean())
+    rates["the same, unsigned"] = float((scan.regression_p(features, signed=False) < LEVEL).mean())
+    rates["phase bins"] = float((scan.bins_p(features) < LEVEL).mean())
+    return rates
+
+
+def detectable(scan: Scan, seed: int, draws: int) -> dict[str, float]:
+    """Return the amplitude that each estimator finds in 80 % of scans, meV (bisection on the same draws)."""
+    features, response = scan.features(np.random.default_rng(seed), draws)
+    direction = response @ np.array([1.0, 0.0])
+    result = {}
+    scale = float(np.sqrt(np.mean([m[0, 1] for m in scan.joint]) / scan.units))
+    for name in ESTIMATORS:
+        if name == "the same, unsigned":
+            continue  # planes of both orientations cancel
+        low, high = 0.0, 40.0 * scale
+        for _ in range(9):
+            middle = 0.5 * (low + high)
+            power = detections(scan, features + middle * direction)[name]
+            low, high = (middle, high) if power < 0.8 else (low, middle)
+        result[name] = 0.5 * (low + high)
+    return result
+
+
+def power_table(seed: int, draws: int, units: tuple[int, ...], doses: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Return detectable amplitudes against the number of planes and the dose."""
+    cells = [(n, 1.0) for n in units] + [(8, dose) for dose in doses if dose != 1.0]
+    return [
+        {"units": n, "dose": dose, "periods": 2.2, **detectable(Scan(n, 2.2, dose=dose), seed, draws)}
+        for n, dose in cells
+    ]
+
+
+def coverage_table(seed: int, draws: int) -> list[dict[str, Any]]:
+    """Return bias of the components, and how often the 95 % interval holds the truth, for 0 to 2 meV."""
+    rows = []
+    for n in (6, 12):
+        for name in ("none", "all together"):
+            scan = Scan(n, 2.2, artefacts=ARTEFACTS[name])
+            for k, amplitude in enumerate(AMPLITUDES_MEV):
+                random = np.random.default_rng([seed, n, k])
+                features, response = scan.features(random, draws)
+                units = scan.joint_units(features + amplitude * (response @ np.array([1.0, 0.0])))
+                means = [antiphase_and_inphase(u, scan.sign)[0] for u in units]
+                values = np.array([mean.value for mean in means])
+                held = [low <= amplitude <= high for low, high in (mean.interval(0.95) for mean in means)]
+                rows.append(
+                    {
+                        "units": n, "artefact": name, "amplitude_mev": amplitude, "scans": draws,
+                        "cos_bias_mev": values[:, 0].mean() - amplitude, "sin_bias_mev": values[:, 1].mean(),
+                        "scatter_mev": values.std(axis=0).mean(), "coverage": float(np.mean(held)),
+                        "lowest_99": binom.ppf(0.005, draws, 0.95) / draws,
+                    }
+                )  # fmt: skip
+    return rows
+
+
+def efficiency_table(seed: int, draws: int) -> list[dict[str, Any]]:
+    """Return the scatter of the joint fit over the Cramér-Rao bound with all nuisances marginalised."""
+    rows = []
+    for n in (6, 12):
+        for dose in (0.1, 1.0, 10.0):
+            scan = Scan(n, 2.2, dose=dose)
+            features, _ = scan.features(np.random.default_rng([seed, n]), draws)
+            values = np.array([antiphase_and_inphase(u, scan.sign)[0].value for u in scan.joint_units(features)])
+            bound = np.linalg.inv(sum(np.linalg.inv(np.linalg.inv(c[:6, :6])[1:3, 1:3]) for c in scan.covariance))
+            ratio = values.std(axis=0, ddof=1) / np.sqrt(np.diag(bound))
+            rows.append({"units": n, "dose": dose, "cos_over_bound": ratio[0], "sin_over_bound": ratio[1]})
+    return rows
+
+
+def rotation_table(seed: int, draws: int) -> list[dict[str, Any]]:
+    """Return the share of nulls below 5 % of the random rotation of the planes' phases."""
+    rows = []
+    for n in (6, 12):
+        scan = Scan(n, 2.0, artefacts=ARTEFACTS["all together"])
+        features, _ = scan.features(np.random.default_rng([seed, n]), draws)
+        p = [rotation_p_value(units, k, 399) for k, units in enumerate(scan.joint_units(features))]
+        rows.append({"units": n, "nulls": draws, "random rotation": float(np.mean(np.array(p) < LEVEL))})
+    return rows
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write a table as CSV and print it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    print(f"\n{path.stem}\n" + " | ".join(lines[0]))
+    for line in lines:
+        print(" | ".join(str(v) for v in line.values()))
+
+
+def main() -> None:
+    """Run the study and write its tables and the figure of power."""
+    from power_figure import plot_power
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer draws and cells, for a look")
+    parser.add_argument("--seed", type=int, default=20261121)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/validation"))
+    asked = parser.parse_args()
+    began = time.monotonic()
+    quick = asked.quick
+    cells = {k: ARTEFACTS[k] for k in ("none", "correlated noise", "all together")} if quick else ARTEFACTS
+    write(false_positives(asked.seed, 300 if quick else 2000, cells, (6, 12)), asked.output / "false_positives.csv")
+    write(rotation_table(asked.seed, 200 if quick else 2000), asked.output / "rotation.csv")
+    write(efficiency_table(asked.seed, 500 if quick else 4000), asked.output / "efficiency.csv")
+    units, doses = ((4, 8, 16), (0.25, 4.0)) if quick else ((4, 6, 8, 12, 16, 24), (0.1, 0.25, 0.5, 2.0, 4.0, 10.0))
+    power = power_table(asked.seed, 100 if quick else 400, units, doses)
+    write(power, asked.output / "power.csv")
+    plot_power(power, asked.output / "power.png")
+    write(coverage_table(asked.seed, 50 if quick else 400), asked.output / "coverage.csv")
+    print(f"\n{time.monotonic() - began:.0f} s, seed {asked.seed}")
+
+
+if __name__ == "__main__":
+    main()

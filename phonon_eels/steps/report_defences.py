@@ -1,0 +1,91 @@
+"""Tables of the report on what the modulation's claim rests on: defences, estimators, systematic parts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from phonon_eels.steps.report_numbers import ReportTable, number, p_value, plus_minus, records, table_of
+
+if TYPE_CHECKING:
+    from phonon_eels.steps.spec import StepContext
+
+STEP = "measure_modulation"
+
+
+def defence_tables(context: StepContext) -> list[ReportTable]:
+    """Return the tables that there are."""
+    found = (_defences(context), _estimators(context), _systematics(context), _others(context))
+    return [table for table in found if table is not None]
+
+
+def _sized(value: object, std: object, unit: object) -> str:
+    words = plus_minus(value, std if math.isfinite(number(std)) else None)
+    return words if str(unit) == "1" or words == "–" else f"{words} {unit}"
+
+
+def _defences(context: StepContext) -> ReportTable | None:
+    rows = tuple(
+        (
+            str(row["defence"]), str(row["verdict"]), _sized(row["value"], row["std"], row["unit"]),
+            p_value(row["p_value"]), str(row["sentence"]),
+        )
+        for row in records(table_of(context, STEP, "defences"))
+    )  # fmt: skip
+    note = "pass, fail, no power (this scan cannot tell) or not distinguished (it could be either). One fail forbids the claim."
+    header = ("defence", "verdict", "number", "p", "what it says")
+    return ReportTable("Defences of the modulation", header, rows, note) if rows else None
+
+
+def _estimators(context: StepContext) -> ReportTable | None:
+    rows = tuple(
+        (
+            str(row["estimator"]).replace("_", " "), plus_minus(row["cos_mev"], row["cos_mev_std"], "meV"),
+            plus_minus(row["sin_mev"], row["sin_mev_std"], "meV"),
+            plus_minus(row["difference_cos_mev"], row["difference_cos_mev_std"]) if row["estimator"] != "joint" else "",
+            plus_minus(row["difference_sin_mev"], row["difference_sin_mev_std"]) if row["estimator"] != "joint" else "",
+            p_value(row["difference_p_value"]), str(row["verdict"]),
+        )
+        for row in records(table_of(context, STEP, "estimators"))
+    )  # fmt: skip
+    header = (
+        "estimator",
+        "cosine part",
+        "sine part",
+        "difference (cos)",
+        "difference (sin)",
+        "p of the difference",
+        "",
+    )
+    note = (
+        "All read the same counts; differences from the joint fit are formed plane by plane, with errors of their own."
+    )
+    return ReportTable("The primary amplitude by every estimator", header, rows, note) if rows else None
+
+
+def _systematics(context: StepContext) -> ReportTable | None:
+    primary = next((r for r in records(table_of(context, STEP, "amplitudes")) if r.get("role") == "primary"), None)
+    if primary is None or "syst_leakage_mev" not in primary:
+        return None
+    parts = [("statistical (scatter of the planes)", primary["amplitude_mev_std"])]
+    parts += [
+        (words, primary[f"syst_{kind}_mev"])
+        for kind, words in (
+            ("leakage", "leakage between planes, second order"), ("window", "fitted window"),
+            ("model", "line shape"), ("zero_loss", "zero-loss tails"),
+        )
+    ]  # fmt: skip
+    rows = tuple((words, f"{number(v):.2g} meV" if math.isfinite(number(v)) else "–") for words, v in parts)
+    return ReportTable("Parts of the primary amplitude's uncertainty", ("part", "size"), rows)
+
+
+def _others(context: StepContext) -> ReportTable | None:
+    rows = tuple(
+        (
+            str(row["quantity"]), str(row["mode"]), str(row["layer"]),
+            _sized(row["amplitude"], row["amplitude_std"], row["unit"]), p_value(row["p_value"]), str(row["role"]),
+        )
+        for row in records(table_of(context, STEP, "other_quantities"))
+    )  # fmt: skip
+    header = ("quantity", "mode", "layer", "amplitude", "p", "role")
+    return ReportTable("What else follows the wave", header, rows, "Not corrected for their number.") if rows else None
