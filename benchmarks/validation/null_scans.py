@@ -1,57 +1,53 @@
 """Whole chain on scans without any energy modulation: how often is one claimed?
 
-Run: python benchmarks/validation/null_scans.py [--scans 8] [--weight 0.0] [--amplitude 0.0] [--seed 1]
+Run: python benchmarks/validation/null_scans.py [--scans 8] [--artefact none] [--weight 0.0] [--amplitude 0.0] [--route forward]
 
 Every scan is simulated anew (drift, zero-loss wander, thickness wedge, corrugation, leakage, scan drift) and goes through the
-forward route in memory: spikes, zero-loss peak, peaks, layers, superstructure, modulation. `--weight` modulates the
-intensity of the primary mode by that fraction, which must not pass for an energy. `--amplitude` plants an energy
-modulation instead (meV), for bias and coverage. Prints one line per scan and a summary.
+whole route in memory: spikes, zero-loss peak, peaks, layers, superstructure, modulation. `--artefact` adds one of those below
+at several times its default size. `--weight` modulates the intensity of the primary mode by that fraction, which must not
+pass for an energy. `--amplitude` plants an energy modulation instead (meV), for bias and coverage. One line per scan and a
+summary; the estimators and the in-phase null channel stand beside the claim.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
+from chain import measure, recipe, simulated_scan
 
-from phonon_eels.backends.cpu import CpuBackend
-from phonon_eels.config import Settings, load_material
-from phonon_eels.config.simulation import SimulationSettings
-from phonon_eels.simulate import simulate
-from phonon_eels.steps.registry import find_step
-from phonon_eels.steps.spec import StepContext
-
-STEPS = ("remove_spikes", "align_zlp", "fit_peaks", "assign_layers", "map_superstructure", "measure_modulation")
-
-
-def scan(seed: int, weight: float, amplitude: float) -> SimulationSettings:
-    """Return the settings of one scan."""
-    tree = {
-        "seed": seed,
-        "scan": {"rows": 112, "columns": 56, "row_step_nm": 0.055, "column_step_nm": 0.1},
-        "modulation": {"modes": {"CuO78": {"energy_mev": amplitude, "weight": weight}}},
-        "detector": {"fixed_pattern": 0.0},
-    }
-    return SimulationSettings.model_validate(tree)
+ARTEFACTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "width and tail wander": {"zero_loss": {"width_wander": 0.03, "tail_wander": 0.015}},
+    "drift": {"energy": {"drift_mev": 4.0, "jitter_mev": 0.2}},
+    "thickness": {"thickness": {"wedge_rows": 0.3, "wedge_columns": 0.6}},
+    "scan wave b": {"scan": {"wave_b_nm": 0.05}},
+    "scan wave c": {"scan": {"wave_c_nm": 0.02}},
+    "corrugation off": {"structure": {"corrugation": 0.3}},
+}
 
 
-def analyse(settings: SimulationSettings) -> dict[str, float]:
+def analyse(seed: int, artefact: str, weight: float, amplitude: float, route: str) -> dict[str, Any]:
     """Simulate and analyse one scan; return what the primary test says."""
-    material, defaults, backend = load_material("bi2212"), Settings(), CpuBackend()
-    image = simulate(settings, material).image
-    maps, summaries, tables = {}, {}, {}
-    for name in STEPS:
-        context = StepContext(material=material, backend=backend, maps=maps, summaries=summaries, tables=tables)
-        result = find_step(name).load().run(image, getattr(defaults, name), context)
-        image = image if result.image is None else result.image
-        maps |= {} if result.maps is None else {name: result.maps}
-        summaries[name], tables[name] = dict(result.summary), dict(result.tables)
-    primary = summaries["measure_modulation"]["primary"]
-    size = primary["amplitude_mev"]
+    sections = {name: dict(values) for name, values in ARTEFACTS[artefact].items()}
+    sections["modulation"] = {"modes": {"CuO78": {"energy_mev": amplitude, "weight": weight}}}
+    base = simulated_scan(seed).scan.model_dump()
+    sections["scan"] = {**base, **sections.get("scan", {})}
+    tree: dict[str, Any] = {"route": route, "measure_modulation": {"variants": False}}
+    result = measure(simulated_scan(seed, **sections), recipe(tree))
+    if result.skipped is not None:
+        return {"skipped": result.skipped}
+    primary = result.summary["primary"]
+    table = result.tables["estimators"].set_index("estimator")
+    inphase = result.tables["defences"].iloc[0]
     return {
         "p_value": primary["p_value"],
-        "claim": float(summaries["measure_modulation"]["claim"]),
-        **{key: size[key] for key in ("value", "std", "low", "high")},
+        "claim": float(result.summary["claim"]),
+        **{key: primary["amplitude_mev"][key] for key in ("value", "std", "low", "high")},
+        **{f"p {name}": float(table.loc[name, "p_value"]) for name in table.index},
+        "in-phase": float(inphase["value"]),
+        "failed": [str(name) for name in result.tables["defences"].query("verdict == 'fail'")["defence"]],
     }
 
 
@@ -59,22 +55,29 @@ def main() -> None:
     """Run all scans and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, default=8)
+    parser.add_argument("--artefact", choices=list(ARTEFACTS), default="none")
     parser.add_argument("--weight", type=float, default=0.0)
     parser.add_argument("--amplitude", type=float, default=0.0)
+    parser.add_argument("--route", choices=("forward", "classic"), default="forward")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     rows = []
     for k in range(asked.scans):
-        row = analyse(scan(asked.seed + k, asked.weight, asked.amplitude))
+        row = analyse(asked.seed + k, asked.artefact, asked.weight, asked.amplitude, asked.route)
+        if "skipped" in row:
+            print(f"seed {asked.seed + k}: skipped, {row['skipped']}", flush=True)
+            continue
         rows.append(row)
+        others = ", ".join(f"{key[2:]} {row[key]:.2g}" for key in row if key.startswith("p "))
         print(
-            f"seed {asked.seed + k}: amplitude {row['value']:.4f} ± {row['std']:.4f} meV "
-            f"[{row['low']:.4f}, {row['high']:.4f}], p = {row['p_value']:.3g}, claim {bool(row['claim'])}",
+            f"seed {asked.seed + k}: amplitude {row['value']:.4f} ± {row['std']:.4f} meV [{row['low']:.4f}, {row['high']:.4f}], "
+            f"p = {row['p_value']:.3g}, claim {bool(row['claim'])}, in-phase {row['in-phase']:.4f} meV; p of {others}; "
+            f"failed: {', '.join(row['failed']) or 'none'}",
             flush=True,
         )
     inside = [row["low"] <= asked.amplitude <= row["high"] for row in rows]
     print(
-        f"claims {sum(row['claim'] for row in rows):.0f} of {len(rows)}; truth inside the 95 % interval {sum(inside)} of {len(rows)}"
+        f"{asked.artefact}, {asked.route}: claims {sum(row['claim'] for row in rows):.0f} of {len(rows)}; truth inside the 95 % interval {sum(inside)} of {len(rows)}"
     )
     print(f"mean amplitude {np.mean([row['value'] for row in rows]):.4f} meV, planted {asked.amplitude:g}")
 

@@ -158,8 +158,9 @@ class SimulatedModulation(Frozen):
     primary_energy_mev: float = 1.0
     """Amplitude of the material's primary mode, unless `modes` names it."""
     modes: dict[str, ModeModulation] = Field(default_factory=dict)
-    phase_rule: Literal["material", "outward", "in_phase"] = "material"
-    """outward: counted along each plane's outward normal; in_phase: the impostor, equal in all planes at equal b."""
+    phase_rule: Literal["material", "outward", "slab", "in_phase"] = "material"
+    """outward: along each plane's outward normal; slab: alike in all planes of a slab, neighbouring slabs as the wavevector's
+    c component says (a material without antiphase planes); in_phase: the impostor, equal in all planes at equal b."""
 
 
 class SimulatedStructure(Frozen):

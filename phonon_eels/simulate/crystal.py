@@ -171,9 +171,9 @@ def _displaced(
         amplitude = settings.structure.corrugation * by_layer[index] * direction
     rule = settings.modulation.phase_rule
     if rule == "material":
-        rule = "outward" if wave is None or wave.antiphase_planes else "in_phase"
+        rule = "outward" if wave is None or wave.antiphase_planes else "slab"
     outward = direction * upward
-    modulation = outward if rule == "outward" else np.ones(len(slab), dtype=int)
+    modulation = {"outward": outward, "slab": parity, "in_phase": np.ones(len(slab), dtype=int)}[rule]
     return PlaneStack(
         slab=slab,
         side=side,

@@ -174,14 +174,16 @@ def _modes(model: ForwardModel, maps: xr.Dataset) -> list[dict[str, Any]]:
 def _superstructure(scene: Scene) -> dict[str, Any]:
     settings, wave = scene.settings, scene.material.superstructure
     factor = settings.structure.corrugation
-    outward = bool(np.array_equal(scene.planes.modulation_shift_rad, scene.planes.outward_shift_rad))
+    planes = scene.planes
+    outward = bool(np.array_equal(planes.modulation_shift_rad, planes.outward_shift_rad))
+    rule = "outward" if outward else ("slab" if planes.modulation_shift_rad.any() else "in_phase")
     return {
         "period_nm": scene.period_nm,
         "phase_rad": settings.structure.phase_rad,
         "direction_rad": settings.scan.rotation_rad,
         "antiphase_slabs": wave.antiphase_slabs if wave else None,
         "breathing": settings.structure.breathing,
-        "modulation_phase_rule": "outward" if outward else "in_phase",
+        "modulation_phase_rule": rule,
         "displacement_nm": {name: factor * value for name, value in wave.displacement_nm.items()} if wave else {},
     }
 

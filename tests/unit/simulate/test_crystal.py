@@ -86,6 +86,17 @@ def test_the_impostor_has_one_phase_for_all_planes():
     assert stack.outward_shift_rad.any(), "the geometry keeps its own phase"
 
 
+def test_without_antiphase_planes_slabs_keep_the_phase_of_the_wavevector():
+    """The planes of a slab are alike then, but q = b* + c* still puts π between slabs c/2 apart (SCIENCE §3)."""
+    wave = MATERIAL.superstructure.model_copy(update={"antiphase_planes": False})
+    material = MATERIAL.model_copy(update={"superstructure": wave})
+    stack = crystal_scene(settings(), material).planes
+    copper = stack.layer == [layer.name for layer in material.layers].index("CuO2")
+    for slab in np.unique(stack.slab[copper]):
+        of_slab = stack.modulation_shift_rad[copper & (stack.slab == slab)]
+        assert np.allclose(of_slab, np.pi if slab % 2 else 0.0)
+
+
 def test_true_layer_is_the_nearest_displaced_plane():
     scene = crystal_scene(settings(), MATERIAL)
     truth = scene.truth
