@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
 from phonon_eels.lattice.inference import antiphase_and_inphase, balanced_weights
@@ -74,6 +74,17 @@ ARTEFACTS = {
     "planes differ": Artefacts(between_units=0.15),
     "all together": Artefacts(0.3, 0.3, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.15),
 }
+
+
+def slow_noise(random: np.random.Generator, draws: int, n: int) -> np.ndarray:
+    """Return noise of unit variance that changes over `WANDER_POSITIONS`, (draws, n): four running means, near a Gaussian."""
+    width = round(WANDER_POSITIONS * np.sqrt(12.0 / 4.0))
+    noise, impulse = random.normal(size=(draws, n)), np.zeros(n)
+    impulse[0] = 1.0
+    for _ in range(4):
+        noise = uniform_filter1d(noise, width, axis=1, mode="wrap")
+        impulse = uniform_filter1d(impulse, width, mode="wrap")
+    return noise / np.sqrt((impulse**2).sum())
 
 
 @dataclass
@@ -155,8 +166,7 @@ class Scan:
             total += a.drift * np.cumsum(random.normal(size=(draws, n)), axis=1) / np.sqrt(n)
         for size in (a.width_wander, a.tail_wander):
             if size:
-                smooth = gaussian_filter1d(random.normal(size=(draws, n)), WANDER_POSITIONS, axis=1, mode="wrap")
-                total += size * smooth * np.sqrt(2.0 * np.sqrt(np.pi) * WANDER_POSITIONS)
+                total += size * slow_noise(random, draws, n)
         if a.thickness:
             total += a.thickness * np.tile(np.linspace(-0.5, 0.5, self.columns), self.rows)
         return total if total.any() else None
