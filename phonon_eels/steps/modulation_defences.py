@@ -59,7 +59,7 @@ def defence_table(
     rows.append(
         gain_mirror_row(
             tables["modulation_spectrum"], joint.lines, antiphase, m,
-            float(share[own].mean()) if own.any() else np.nan, float(joint.areas[..., m][own].mean()) if own.any() else np.nan,
+            float(share[own].mean()) if own.any() else np.nan, float((joint.areas[..., m] * share)[own].mean() / share[own].mean()) if own.any() else np.nan,
         )
     )  # fmt: skip
     rows += predicted_rows(image, joint, geometry, context, antiphase, primary_mode)

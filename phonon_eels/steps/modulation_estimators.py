@@ -155,7 +155,9 @@ def _from_spectra(
             continue
         spectra = np.linalg.solve(basis.T @ basis, sums[3 * k : 3 * k + 3])
         noise = np.sqrt(np.maximum(squares[3 * k], 1e-12))[window]
-        area = float(joint.areas[..., mode][masks[k]].mean())
+        # Signal and share are both largest on the plane: the area that counts is weighted as the wave is.
+        seen = joint.signed_share[mode][masks[k]] ** 2
+        area = float((joint.areas[..., mode][masks[k]] * seen).sum() / seen.sum())
         scale = np.abs(design).max(axis=1)
         fitted = np.linalg.lstsq((design / scale[:, None] / noise).T, (spectra[1:, window] / noise).T, rcond=None)[0]
         result[k] = fitted[0] / scale[0] / area

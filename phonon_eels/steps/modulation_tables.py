@@ -314,7 +314,8 @@ def modulation_spectrum(
     inverse = np.linalg.inv(normal)
     spectrum = inverse @ sums
     std = np.sqrt(np.maximum((inverse**2) @ squares, 0.0))
-    area = float((joint.areas[..., m] * own).sum() / max(own.sum(), 1))
+    seen = np.abs(share) * own
+    area = float((np.nan_to_num(joint.areas[..., m]) * seen).sum() / max(seen.sum(), 1e-300))
     line = joint.model.tables.values[m, 0, :, 0, 6:-6]
     node = int(
         np.clip(
