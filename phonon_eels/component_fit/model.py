@@ -76,6 +76,8 @@ class Component:
         Parameters that follow another one.
     degree
         Of a polynomial or of the exponential of one.
+    priors
+        Parameter → (mean, standard deviation) of a Gaussian prior.
     """
 
     kind: str
@@ -85,6 +87,7 @@ class Component:
     fixed: Sequence[str] = ()
     tied: Mapping[str, Tie] = field(default_factory=dict)
     degree: int = 1
+    priors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def pieces(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
@@ -121,7 +124,7 @@ class ComponentModel:
     table, owner, affine
         As `kernels.components.evaluate_components` takes them.
     bounds
-        (2, parameters).
+        (4, parameters): lower, upper, mean and precision of the prior.
     start
         (parameters,); NaN where the data must tell.
     amplitude
@@ -245,7 +248,8 @@ def build_model(
             first = len(start)
             table.append((kind, first, len(parameters)))
             for p in parameters:
-                bounds.append(_bounds(component, p, energies, float(steps.mean())))
+                mean, std = component.priors.get(p, (0.0, np.inf))
+                bounds.append((*_bounds(component, p, energies, float(steps.mean())), mean, std**-2.0))
                 start.append(_start(component, p))
                 amplitude.append(_amplitude(kind, p, first))
     limits = np.array(bounds, dtype=float).T.copy()
@@ -274,7 +278,7 @@ def _check_names(components: Sequence[Component]) -> None:
             f"{sum(c.is_peak for c in components)} peaks were given; at most {MOST_PEAKS} are fitted at once"
         )
     for c in components:
-        for what in (c.start, c.bounds, c.fixed, c.tied):
+        for what in (c.start, c.bounds, c.fixed, c.tied, c.priors):
             for p in what:
                 if p not in c.parameters:
                     raise ConfigError(

@@ -46,7 +46,7 @@ def evaluate_model(model: ComponentModel, params: np.ndarray) -> tuple[np.ndarra
 def jittered_starts(model: ComponentModel, params: np.ndarray, n_starts: int) -> np.ndarray:
     """Return starts around one, itself first: centres moved by part of the width, widths and rates by a factor."""
     random = np.random.default_rng(START_SEED)
-    low, high = model.bounds
+    low, high = model.bounds[:2]
     starts = np.tile(params, (n_starts, 1))
     for k in range(1, n_starts):
         for _, first, count in model.table:
@@ -85,7 +85,7 @@ def fit_mean(model: ComponentModel, spectrum: np.ndarray, variance: np.ndarray, 
             f"the mean spectrum has {good.sum()} usable channels for {free.size} free parameters; widen the window"
         )
     root = 1.0 / np.sqrt(variance[good])
-    low, high = model.bounds[:, free]
+    low, high = model.bounds[:2, free]
     best: tuple[float, np.ndarray] | None = None
     for start in jittered_starts(model, _guess(model, spectrum, good), n_starts):
         base = model.with_tied(_linear(model, start, spectrum, good, root))
@@ -128,7 +128,7 @@ def _guess(model: ComponentModel, spectrum: np.ndarray, good: np.ndarray) -> np.
             word = model.names[p].rpartition(".")[2]
             guess = {"rate": 2.0 / span, "rate_2": 8.0 / span}.get(word, 0.0)
             params[p] = level if model.amplitude[p, 0] == 2 else (1.0 if model.amplitude[p, 0] == 1 else guess)
-    return np.clip(model.with_tied(params), *model.bounds)
+    return np.clip(model.with_tied(params), *model.bounds[:2])
 
 
 def _linear(
@@ -148,7 +148,7 @@ def _linear(
     ones[linear] = 1.0
     rest = spectrum[good] - evaluate_model(model, zero)[0][:n][good]
     rows = evaluate_model(model, ones)[1][linear, :n][:, good]
-    low, high = model.bounds[:, linear]
+    low, high = model.bounds[:2, linear]
     out = params.copy()
     out[linear] = lsq_linear((rows * root).T, rest * root, bounds=(low, high)).x
     return out
@@ -182,4 +182,4 @@ def scaled_start(model: ComponentModel, params: np.ndarray, ratio: np.ndarray) -
     out = np.tile(params, (ratio.size, 1))
     out[:, model.amplitude[:, 0] == 1] *= ratio[:, None]
     out[:, model.amplitude[:, 0] == 2] += np.log(ratio)[:, None]
-    return np.asarray(np.clip(out, *model.bounds))
+    return np.asarray(np.clip(out, *model.bounds[:2]))

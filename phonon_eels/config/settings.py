@@ -210,10 +210,14 @@ class FitPeaks(Frozen):
 
     window_mev: Window | None = None
     """Fitted energy range; default: forward −60 … 115 meV cut at the axis, classic the range the modes need."""
-    line_shape: Literal["oscillator", "lorentzian", "gaussian"] = "oscillator"
-    """Intrinsic shape. oscillator: damped harmonic, thermal occupation inside the model."""
-    background: Literal["none", "constant", "linear", "exponential", "power_law"] = "constant"
-    """Fitted together with the peaks."""
+    line_shape: Literal["oscillator", "lorentzian", "gaussian", "pseudo_voigt", "voigt"] = "oscillator"
+    """Intrinsic shape. oscillator: damped harmonic, thermal occupation inside the model; the last two: classic route only."""
+    background: Literal[
+        "none", "constant", "linear", "exponential", "power_law", "double_exponential", "exp_polynomial"
+    ] = "constant"
+    """Fitted together with the peaks. The last four: classic route only, whose zero-loss tail is not in the model."""
+    position_widths: bool = False
+    """Classic: fit the widths (of Voigt lines: all shape parameters) at every position instead of once for the scan."""
     intrinsic_widths: Literal["shared", "material"] = "shared"
     """shared: one width per mode, fitted to the whole scan; material: as the material file says."""
     tail_std: Positive = 0.02
@@ -320,6 +324,21 @@ class Settings(Frozen):
     map_superstructure: MapSuperstructure = MapSuperstructure()
     measure_modulation: MeasureModulation = MeasureModulation()
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _route_knows_the_shapes(self) -> Settings:
+        if self.route == "forward":
+            if self.fit_peaks.line_shape in ("pseudo_voigt", "voigt"):
+                raise ValueError(
+                    f"fit_peaks.line_shape = {self.fit_peaks.line_shape} belongs to route = classic; "
+                    "on the forward route choose oscillator, lorentzian or gaussian"
+                )
+            if self.fit_peaks.background not in ("none", "constant", "linear"):
+                raise ValueError(
+                    f"fit_peaks.background = {self.fit_peaks.background} belongs to route = classic; on the forward route "
+                    "the zero-loss tail is in the model, choose none, constant or linear"
+                )
+        return self
 
     @model_validator(mode="after")
     def _calibration_has_lines(self) -> Settings:

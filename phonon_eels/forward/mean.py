@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.forward.model import modes_in_window
+from phonon_eels.forward.model import modes_in_window, tabulated_shape
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.kernels.response import FineGrid, ZeroLossShape
@@ -133,7 +133,7 @@ class MeanModel:
         energies, widths, shift, zero_loss = self.unpack(x)
         lines = np.stack(
             [
-                self.grid.line(e, w, self.thermal_mev, self.settings.line_shape)
+                self.grid.line(e, w, self.thermal_mev, tabulated_shape(self.settings))
                 for e, w in zip(energies, widths, strict=True)
             ]
         )

@@ -10,9 +10,10 @@ import numpy as np
 
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.errors import DataError
+from phonon_eels.errors import ConfigError, DataError
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
+from phonon_eels.kernels.lineshapes import LineShape
 from phonon_eels.kernels.response import FineGrid, ModeTables, ZeroLossShape, build_mode_tables
 from phonon_eels.spectrum_image import EnergyAxis
 
@@ -163,6 +164,22 @@ def modes_in_window(material: Material, highest_mev: float) -> list[int]:
     return [index for index, mode in enumerate(material.modes) if mode.energy_mev < highest_mev]
 
 
+def tabulated_shape(settings: FitPeaks) -> LineShape:
+    """Return the line shape, if it is one of those that are seen through a zero-loss peak.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+    """
+    if settings.line_shape == "pseudo_voigt" or settings.line_shape == "voigt":
+        raise ConfigError(
+            f"fit_peaks.line_shape = {settings.line_shape} belongs to route = classic; "
+            "on the forward route choose oscillator, lorentzian or gaussian"
+        )
+    return settings.line_shape
+
+
 def build_forward_model(
     settings: FitPeaks,
     material: Material,
@@ -198,7 +215,7 @@ def build_forward_model(
     narrowest = float(widths.min()) if zero_loss is None else min(float(widths.min()), zero_loss.fwhm_mev)
     reach = 30.0 * (float(widths.max()) if zero_loss is None else zero_loss.fwhm_mev)
     grid = FineGrid(channels, dispersion_mev, narrowest, reach)
-    tables = build_mode_tables(grid, zero_loss, bounds, widths, thermal_mev, settings.line_shape)
+    tables = build_mode_tables(grid, zero_loss, bounds, widths, thermal_mev, tabulated_shape(settings))
     peak = zero_loss is not None
     constant = settings.background in ("constant", "linear")
     return ForwardModel(

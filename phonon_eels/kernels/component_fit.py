@@ -116,6 +116,28 @@ def promised(gram: np.ndarray, gradient: np.ndarray, n: int, step: np.ndarray) -
 
 
 @kernel
+def prior_terms(params: np.ndarray, bounds: np.ndarray) -> float:
+    """Return what the priors add to the objective."""
+    total = 0.0
+    for p in range(params.shape[0]):
+        away = params[p] - bounds[2, p]
+        total += bounds[3, p] * away * away
+    return total
+
+
+@kernel
+def add_priors(
+    params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, gram: np.ndarray, gradient: np.ndarray
+) -> int:
+    """Add the priors to the normal equations."""
+    for a in range(n):
+        p = index[a]
+        gram[a, a] += bounds[3, p]
+        gradient[a] += bounds[3, p] * (bounds[2, p] - params[p])
+    return 0
+
+
+@kernel
 def moved(params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, step: np.ndarray, out: np.ndarray) -> int:
     """Write the parameters after a step; rounding is kept inside the bounds."""
     for p in range(params.shape[0]):
@@ -207,7 +229,7 @@ def fit_components_one(
     table: np.ndarray,
     owner: np.ndarray,
     affine: np.ndarray,
-    bounds: np.ndarray,  # (2, parameters)
+    bounds: np.ndarray,  # (4, parameters): lower, upper, mean and precision of the prior
     axis: np.ndarray,
     channel_mev: float,
     index: np.ndarray,  # as `form_normal` takes it
@@ -236,8 +258,9 @@ def fit_components_one(
     constant = saturated_terms(z, mask, shift_e) if likelihood == POISSON else 0.0
     slack = 1e-14 * abs(constant)
     evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
-    value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull)
+    value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(params, bounds)
     form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
+    add_priors(params, bounds, index, n_free, gram, gradient)
     damping, vanished, evaluations, rejected = 0.0, 0, 1, 0
     status, predicted = MAX_ITERATIONS, 0.0
     while math.isfinite(value):
@@ -253,13 +276,14 @@ def fit_components_one(
             break
         moved(params, bounds, index, n_free, step, trial)
         evaluate_components(table, owner, affine, trial, axis, channel_mev, rows, vectors[3:7], model)
-        new = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull)
+        new = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(trial, bounds)
         evaluations += 1
         if new <= value + slack:
             damping = next_damping(damping, (value - new) / predicted)
             params[:] = trial
             value, rejected = new, 0
             form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
+            add_priors(params, bounds, index, n_free, gram, gradient)
         else:
             rejected, damping = rejected + 1, max(10.0 * damping, 1e-2 * FIRST_DAMPING)
     if rejected > 0:  # what the last trial left belongs to a point that was not taken

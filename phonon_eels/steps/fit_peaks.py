@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.backends.spectra import NO_CHANNEL
+from phonon_eels.component_fit.result import STATUS_WORDS
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
@@ -21,6 +22,7 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
+from phonon_eels.steps.classic_peaks import classic_maps, fit_classic_positions, pooled_settings
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.peak_tables import from_true_zero, local_maps, mean_table, mode_table, pair_table, true_zero
 from phonon_eels.steps.reproducibility import compare_halves
@@ -74,21 +76,27 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
             "fit_peaks on the forward route needs raw counts, but the image was denoised, which correlates its noise; "
             "set denoise.method to none"
         )
-    prepared = prepare(image, settings, context)
+    shared_settings = pooled_settings(settings)
+    prepared = prepare(image, shared_settings, context)
     usable_prior = prior_stds(prepared.model, context.material)
-    model, by_rows, by_columns, held, starts = pool(image, prepared, settings, context)
-    fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
-    good = np.isin(fit.status, (CONVERGED, AT_BOUND))
-    if not good.any():
-        raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
-    values, mode_status = peak_maps(fit, model, good, usable_prior, classic=context.route == "classic")
-    if context.route == "forward":
+    model, by_rows, by_columns, held, starts = pool(image, prepared, shared_settings, context)
+    if context.route == "classic":
+        lines = fit_classic_positions(image, model, usable_prior, settings, context)
+        good, fit_status = lines.usable, lines.status
+        meanings: tuple[str, ...] = STATUS_WORDS
+        values, mode_status = classic_maps(lines, model, usable_prior, VANISHED_SIGMA)
+    else:
+        fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
+        good, fit_status, meanings = np.isin(fit.status, (CONVERGED, AT_BOUND)), fit.status, STATUS_MEANINGS
+        values, mode_status = peak_maps(fit, model, good, usable_prior)
         values |= local_maps(fit, model, prepared.alignment, image.energy, good)
         values["energy_mev"] = (values["energy_mev"][0] - true_zero(context)[0], "meV")
-    maps = scan_dataset(image, values, fit.status, STATUS_MEANINGS, modes=model.mode_names)
+    if not good.any():
+        raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
+    maps = scan_dataset(image, values, fit_status, meanings, modes=model.mode_names)
     flags = {"units": "1", "flag_values": np.arange(4, dtype=np.int16), "flag_meanings": " ".join(MODE_STATUS)}
     maps["mode_status"] = (("mode", "row", "column"), mode_status.astype(np.int16), flags)
-    fitted = describe(model, settings, prepared.thermal_mev)
+    fitted = describe(model, shared_settings, prepared.thermal_mev)
     tables: dict[str, pd.DataFrame] = {
         "modes": mode_table(by_rows, by_columns, model, context, mode_status),
         "pairs": pair_table(by_rows, by_columns, model, context.material),
@@ -101,7 +109,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     summary: dict[str, Any] = {
         "model": fitted,
         "route": context.route,
-        "status_counts": count_status(fit.status, STATUS_MEANINGS),
+        "status_counts": count_status(fit_status, meanings),
         "mode_status_counts": {n: count_status(mode_status[m], MODE_STATUS) for m, n in enumerate(model.mode_names)},
         "mean_chi2_per_dof": prepared.mean.chi2_per_dof,
         "median_p_value": float(np.nanmedian(values["p_value"][0])),
@@ -109,7 +117,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
     }
     return StepResult(
-        maps=maps, tables=tables, summary=summary, messages=_messages(image, model, fit, prepared, context)
+        maps=maps, tables=tables, summary=summary, messages=_messages(image, model, good, prepared, context)
     )
 
 
@@ -304,7 +312,7 @@ def fit_positions(
 
 
 def peak_maps(
-    fit: ScanFit, model: ForwardModel, good: np.ndarray, prior_std_mev: np.ndarray, *, classic: bool
+    fit: ScanFit, model: ForwardModel, good: np.ndarray, prior_std_mev: np.ndarray
 ) -> tuple[dict[str, tuple[np.ndarray, str]], np.ndarray]:
     """Return maps of energies, areas and widths with deviations, and the status of every mode at every position."""
     from scipy.stats import chi2
@@ -319,10 +327,9 @@ def peak_maps(
     n_free = int(model.free(True).sum())
     dof = np.maximum(fit.n_channels - n_free, 1)
     widths = np.broadcast_to(model.fwhm_mev[:, None, None], energy.shape)
-    prefix = "apparent_" if classic else ""
     values = {
-        f"{prefix}energy_mev": (np.where(shown, energy, np.nan), "meV"),
-        f"{prefix}energy_mev_std": (np.where(shown, energy_std, np.nan), "meV"),
+        "energy_mev": (np.where(shown, energy, np.nan), "meV"),
+        "energy_mev_std": (np.where(shown, energy_std, np.nan), "meV"),
         "fwhm_mev": (np.where(shown, widths, np.nan), "meV"),
         "fwhm_mev_std": (np.full(energy.shape, np.nan), "meV"),
         "area_e": (np.where(good, area, np.nan), "electrons"),
@@ -336,7 +343,7 @@ def peak_maps(
 
 
 def _messages(
-    image: SpectrumImage, model: ForwardModel, fit: ScanFit, prepared: Prepared, context: StepContext
+    image: SpectrumImage, model: ForwardModel, good: np.ndarray, prepared: Prepared, context: StepContext
 ) -> tuple[str, ...]:
     messages = []
     if image.acquisition.temperature_k is None:
@@ -346,10 +353,9 @@ def _messages(
     missing = [mode.name for mode in context.material.modes if mode.name not in model.mode_names]
     if missing:
         messages.append(f"modes beyond the end of the energy axis were left out: {', '.join(missing)}")
-    failed = ~np.isin(fit.status, (CONVERGED, AT_BOUND))
-    bad = int(np.count_nonzero(failed if image.masked is None else failed & ~image.masked))
+    bad = int(np.count_nonzero(~good if image.masked is None else ~good & ~image.masked))
     if bad:
-        messages.append(f"{bad} of {fit.status.size} positions could not be fitted; the status map says why")
+        messages.append(f"{bad} of {good.size} positions could not be fitted; the status map says why")
     if prepared.mean.chi2_per_dof > 2.0:
         messages.append(
             f"the mean spectrum is fitted with chi-squared {prepared.mean.chi2_per_dof:.1f} per degree of freedom "

@@ -175,7 +175,7 @@ def test_bounded_optimum_is_that_of_scipy(scan):
         start = np.clip(TRUTH, fit.model.bounds[0] + 1e-6, fit.model.bounds[1] - 1e-6)
         tight = least_squares(
             lambda p, k=k: (evaluate_model(fit.model, p)[0][:180] - y[k]) / np.sqrt(50.0), start,
-            lambda p: evaluate_model(fit.model, p)[1][:, :180].T / np.sqrt(50.0), bounds=tuple(fit.model.bounds),
+            lambda p: evaluate_model(fit.model, p)[1][:, :180].T / np.sqrt(50.0), bounds=tuple(fit.model.bounds[:2]),
             x_scale=np.abs(TRUTH), ftol=1e-14, xtol=1e-14, gtol=1e-14, max_nfev=2000,
         )  # fmt: skip
         assert fit.deviance[k, 0] <= 2.0 * tight.cost * (1.0 + 1e-6)
@@ -211,7 +211,7 @@ def test_a_bad_start_is_made_good(scan, fitted):
     model = build_model(three_gaussians(), ENERGIES)
     far = TRUTH.copy()
     far[[1, 4]] = [46.0, 47.0]
-    problem = passes.Problem(model, scan, None, None, np.ones(180), 0, 1.0, 0.0, 0.0, POISSON, 1e-3, 60)
+    problem = passes.Problem(model, scan, None, None, np.ones(180), 0, 1.0, 0.0, 0.0, POISSON, 1e-4, 60)
     start = passes.run_positions(problem, CpuBackend(1), starts=np.broadcast_to(far, (6, 5, 12)))
     lost = start[2][..., 0] > fitted.deviance + 1.0
     assert lost.any()

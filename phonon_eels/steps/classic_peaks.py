@@ -1,0 +1,167 @@
+"""Classic route: lines of the chosen shape and a background, fitted to the loss spectrum of every position."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phonon_eels.component_fit.fit import fit_problem
+from phonon_eels.component_fit.model import Component, build_model
+from phonon_eels.component_fit.passes import TOLERANCE, Problem, mean_spectrum
+from phonon_eels.component_fit.result import ComponentFit
+from phonon_eels.component_fit.start import fit_mean
+from phonon_eels.config.settings import FitPeaks
+from phonon_eels.errors import DataError
+from phonon_eels.forward.model import ForwardModel
+from phonon_eels.kernels.likelihood import GAUSSIAN
+from phonon_eels.spectrum_image import SpectrumImage
+from phonon_eels.steps.spec import StepContext
+
+MODE_OK, MODE_PRIOR, MODE_VANISHED, MODE_FAILED = 0, 1, 2, 3
+BACKGROUNDS = {"constant": ("offset", 0), "linear": ("polynomial", 1), "exp_polynomial": ("exp_polynomial", 2)}
+SHAPE_PARAMETERS = ("fwhm", "fwhm_gauss", "fwhm_lorentz", "fraction")
+
+
+def pooled_settings(settings: FitPeaks) -> FitPeaks:
+    """Return the settings of the pass that shares energies and widths: it knows fewer shapes than a single fit."""
+    line = settings.line_shape if settings.line_shape in ("oscillator", "lorentzian", "gaussian") else "gaussian"
+    flat = settings.background if settings.background in ("none", "constant") else "linear"
+    return settings.model_copy(update={"line_shape": line, "background": flat})
+
+
+def classic_components(
+    model: ForwardModel, settings: FitPeaks, prior_std_mev: np.ndarray, held: dict[str, float] | None
+) -> list[Component]:
+    """Return one peak per mode and the background.
+
+    Parameters
+    ----------
+    model
+        Its energies and widths, pooled over the scan, are where the fit starts.
+    held
+        Shape parameters that every position keeps, "mode.parameter" → value; None: they are fitted.
+    """
+    kind = settings.line_shape
+    parameters = Component(kind, "any").parameters
+    components = []
+    for m, name in enumerate(model.mode_names):
+        width, energy = float(model.fwhm_mev[m]), float(model.mode_energies_mev[m])
+        start = {
+            "centre": energy,
+            "fwhm": width,
+            "fwhm_gauss": 0.6 * width,
+            "fwhm_lorentz": 0.6 * width,
+            "fraction": 0.5,
+        }
+        bounds = {
+            "area": (-np.inf, np.inf),  # clipping would bias every sum over positions
+            "centre": (float(model.bounds_mev[m, 0]), float(model.bounds_mev[m, 1])),
+            "fwhm": (0.3 * width, 3.0 * width),
+            "fwhm_gauss": (0.1 * width, 3.0 * width),
+            "fwhm_lorentz": (0.0, 3.0 * width),
+        }
+        fixed = tuple(p for p in parameters if p in SHAPE_PARAMETERS) if held is not None else ()
+        start |= {p: held[f"{name}.{p}"] for p in fixed} if held is not None else {}
+        prior = float(prior_std_mev[m])
+        components.append(
+            Component(
+                kind, name, {p: v for p, v in start.items() if p in parameters},
+                {p: b for p, b in bounds.items() if p in parameters}, fixed,
+                priors={"centre": (energy, prior)} if np.isfinite(prior) else {},
+            )
+        )  # fmt: skip
+    if settings.background != "none":
+        shape, degree = BACKGROUNDS.get(settings.background, (settings.background, 0))
+        components.append(Component(shape, "background", degree=degree))
+    return components
+
+
+def fit_classic_positions(
+    image: SpectrumImage, model: ForwardModel, prior_std_mev: np.ndarray, settings: FitPeaks, context: StepContext
+) -> ComponentFit:
+    """Fit every position by least squares with the variance that the steps before have carried.
+
+    Widths and other shape parameters are the scan's, unless `position_widths` asks for them at every position: those pooled
+    over the positions where that pass knows the line shape and the background, else those of the mean spectrum.
+
+    Raises
+    ------
+    DataError
+        If the image carries no variance.
+    """
+    if image.variance is None:
+        raise DataError(
+            "fit_peaks on the classic route needs a loss spectrum with its variance, as subtract_zlp writes it; "
+            "run subtract_zlp, or set align_zlp.alignment to resample"
+        )
+    zero = round(image.energy.channel(0.0))
+    first = model.first_channel + zero
+    energies = image.energy.energies_mev[first : first + model.energies_mev.size]
+    free = build_model(classic_components(model, settings, prior_std_mev, None), energies)
+    bad = image.bad
+    if image.masked is not None:
+        masked = image.masked[..., None]
+        bad = np.broadcast_to(masked, image.counts.shape) if bad is None else bad | masked
+    problem = Problem(
+        free, image.counts, bad, image.variance, np.ones(energies.size), first, image.noise.gain,
+        image.noise.dark_level, 0.0, GAUSSIAN, TOLERANCE, 5 * settings.max_iterations,
+    )  # fmt: skip
+    if not settings.position_widths:
+        mean, spread = mean_spectrum(problem, context.backend)
+        found = dict(zip(free.names, fit_mean(free, mean, spread), strict=True))
+        pooled = {f"{name}.fwhm": float(model.fwhm_mev[m]) for m, name in enumerate(model.mode_names)}
+        if pooled_settings(settings) == settings:
+            found |= pooled
+        held = build_model(classic_components(model, settings, prior_std_mev, found), energies)
+        problem = Problem(**{**vars(problem), "model": held})
+    return fit_problem(problem, context.backend, progress=context.progress)
+
+
+def classic_maps(
+    fit: ComponentFit, model: ForwardModel, prior_std_mev: np.ndarray, vanished_sigma: float
+) -> tuple[dict[str, tuple[np.ndarray, str]], np.ndarray]:
+    """Return maps of energies, areas and shapes with deviations, and the status of every mode at every position."""
+    good = fit.usable
+
+    def maps_of(word: str) -> tuple[np.ndarray, np.ndarray]:
+        names = [f"{name}.{word}" for name in model.mode_names]
+        return np.stack([fit.value(n) for n in names]), np.stack([fit.value_std(n) for n in names])
+
+    energy, energy_std = maps_of("centre")
+    area, area_std = maps_of("area")
+    significant = (area > vanished_sigma * area_std) & np.isfinite(energy_std)
+    by_prior = energy_std > 0.5 * prior_std_mev[:, None, None]
+    status = np.where(significant, np.where(by_prior, MODE_PRIOR, MODE_OK), MODE_VANISHED)
+    status = np.where(good & np.isfinite(area), status, MODE_FAILED)
+    shown = status <= MODE_PRIOR
+    values = {
+        "apparent_energy_mev": (np.where(shown, energy, np.nan), "meV"),
+        "apparent_energy_mev_std": (np.where(shown, energy_std, np.nan), "meV"),
+        "area_e": (np.where(good, area, np.nan), "electrons"),
+        "area_e_std": (np.where(good, area_std, np.nan), "electrons"),
+    }
+    units = {"fwhm": "meV", "fwhm_gauss": "meV", "fwhm_lorentz": "meV", "fraction": "1"}
+    for word, unit in units.items():
+        if f"{model.mode_names[0]}.{word}" in fit.names:
+            key = "lorentzian_fraction" if word == "fraction" else f"{word}_mev"
+            for suffix, array in zip(("", "_std"), maps_of(word), strict=True):
+                values[f"{key}{suffix}"] = (np.where(shown, array, np.nan), unit)
+    middle = _background_at_middle(fit)
+    values["background_e"] = (np.where(good, middle[0], np.nan), "electrons/channel")
+    values["background_e_std"] = (np.where(good, middle[1], np.nan), "electrons/channel")
+    dof = np.maximum(fit.n_channels - fit.model.free.size, 1)
+    values["deviance_per_dof"] = (np.where(good, fit.pearson_chi2 / dof, np.nan), "1")
+    values["p_value"] = (np.where(good, fit.p_value, np.nan), "1")
+    return values, status
+
+
+def _background_at_middle(fit: ComponentFit) -> tuple[np.ndarray, np.ndarray]:
+    """Return the background in the middle of the window, and its deviation where one parameter makes it."""
+    for word in ("value", "c0", "amplitude"):
+        if f"background.{word}" not in fit.names:
+            continue
+        value, std = fit.value(f"background.{word}"), fit.value_std(f"background.{word}")
+        if "background.amplitude_2" in fit.names:
+            return value + fit.value("background.amplitude_2"), np.full_like(std, np.nan)
+        logarithm = word == "c0" and fit.model.amplitude[fit.model.number("background.c0"), 0] == 2
+        return (np.exp(value), np.exp(value) * std) if logarithm else (value, std)
+    return np.zeros(fit.status.shape), np.zeros(fit.status.shape)
