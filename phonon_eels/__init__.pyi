@@ -1,5 +1,6 @@
 from phonon_eels import simulate as simulate
 from phonon_eels.component_fit.fit import fit_components as fit_components
+from phonon_eels.component_fit.fit import refit_components as refit_components
 from phonon_eels.component_fit.model import Component as Component
 from phonon_eels.component_fit.model import Tie as Tie
 from phonon_eels.config import Settings as Settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,9 @@ from phonon_eels.component_fit.passes import (
 )
 from phonon_eels.component_fit.result import ComponentFit, rescaled, summarise
 from phonon_eels.component_fit.start import fit_mean, shared_start
+from phonon_eels.component_fit.where import positions_where
 from phonon_eels.errors import ConfigError, DataError
+from phonon_eels.kernels.component_fit import OUTCOMES
 from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
 
 
@@ -97,6 +100,28 @@ def fit_components(
     >>> round(float(fit.value("mode.centre")[0, 0]), 3)
     40.0
     """
+    problem = make_problem(
+        counts, energies_mev, components, likelihood=likelihood, variance=variance, bad=bad, window_mev=window_mev, gain=gain,
+        dark_level=dark_level, read_noise_e=read_noise_e,
+    )  # fmt: skip
+    fit = fit_problem(problem, _backend(backend), covariance=covariance, progress=progress)
+    return rescaled(fit) if rescale else fit
+
+
+def make_problem(
+    counts: Any,
+    energies_mev: np.ndarray,
+    components: Sequence[Component],
+    *,
+    likelihood: Literal["poisson", "gaussian"] = "poisson",
+    variance: Any = None,
+    bad: Any = None,
+    window_mev: tuple[float, float] | None = None,
+    gain: float = 1.0,
+    dark_level: float = 0.0,
+    read_noise_e: float = 0.0,
+) -> Problem:
+    """Check what `fit_components` was given and put it as the kernels take it; parameters as there."""
     counts, bad, variance = (_cube(a) for a in (counts, bad, variance))
     energies = np.asarray(energies_mev, dtype=float)
     if counts.shape[-1] != energies.size:
@@ -118,12 +143,66 @@ def fit_components(
                 raise ConfigError(f"variance = {variance} must be positive")
             mask /= float(variance) / gain**2
             variance = None
-    problem = Problem(
+    return Problem(
         build_model(components, energies[first:last]), counts, bad, variance, mask, first, gain, dark_level,
         read_noise_e**2, POISSON if likelihood == "poisson" else GAUSSIAN, TOLERANCE, MAX_EVALUATIONS,
     )  # fmt: skip
-    fit = fit_problem(problem, _backend(backend), covariance=covariance, progress=progress)
-    return rescaled(fit) if rescale else fit
+
+
+def refit_components(
+    fit: ComponentFit,
+    where: str,
+    counts: Any,
+    energies_mev: np.ndarray,
+    components: Sequence[Component],
+    *,
+    backend: Backend | None = None,
+    **how: Any,
+) -> ComponentFit:
+    """Fit again, from several starts, only the positions that an expression chooses; keep the better minimum of each.
+
+    Parameters
+    ----------
+    fit
+        Of the same counts and components.
+    where
+        Such as ``status != converged``; see `phonon_eels.component_fit.where.positions_where`.
+    counts, energies_mev, components, how
+        As `fit_components` was given them (but covariance and rescale).
+
+    Returns
+    -------
+    ComponentFit
+        With the changed positions replaced; without covariance, which is not computed again.
+
+    Raises
+    ------
+    ConfigError
+        If the expression cannot be read, or the fit is of another model.
+    """
+    problem = make_problem(counts, energies_mev, components, **how)
+    if problem.model.names != fit.names or problem.counts.shape[:2] != fit.status.shape:
+        raise ConfigError(
+            f"the fit is of another model or scan: it has parameters {', '.join(fit.names)} at {fit.status.shape} positions, "
+            f"asked for are {', '.join(problem.model.names)} at {problem.counts.shape[:2]}"
+        )
+    chosen = positions_where(fit, where)
+    place = _backend(backend)
+    mean, spread = mean_spectrum(problem, place)
+    outcome = np.full((*fit.status.shape, OUTCOMES), np.nan)
+    outcome[..., 0] = fit.deviance
+    results = [fit.values.copy(), fit.std.copy(), outcome, fit.status.astype(np.int64), np.empty((0, 0, 0))]
+    if not chosen.any():
+        return replace(fit, covariance=None)
+    changed = retry(problem, place, results, chosen, fit_mean(problem.model, mean, spread), mean)
+    new = summarise(problem.model, results)
+    maps = ("values", "std", "deviance", "pearson_chi2", "p_value", "n_channels", "evaluations", "status")
+    merged = {}
+    for name in maps:
+        array = getattr(fit, name).copy()
+        array[changed] = getattr(new, name)[changed]
+        merged[name] = array
+    return replace(fit, covariance=None, **merged)
 
 
 def fit_problem(

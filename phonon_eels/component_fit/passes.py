@@ -154,8 +154,8 @@ def retry(
     again: np.ndarray,
     params: np.ndarray,
     mean: np.ndarray,
-) -> int:
-    """Fit the flagged positions from several starts, keep the better minimum; return how many changed."""
+) -> np.ndarray:
+    """Fit the flagged positions from several starts, keep the better minimum; return where it changed, (rows, columns)."""
     electrons = np.concatenate(
         backend.map_rows(
             lambda first_row, counts: _electrons(counts[again[first_row : first_row + counts.shape[0]]], problem),
@@ -184,7 +184,9 @@ def retry(
         for target, source in zip(results, found, strict=True):
             if target.size:
                 target[where] = source[better]
-    return int(changed.sum())
+    where = np.zeros_like(again)
+    where[again] = changed
+    return where
 
 
 def _or_none(block: np.ndarray | None, kind: type, ndim: int = 3) -> np.ndarray:
