@@ -143,7 +143,8 @@ class Cluster:
             process
             for process in _processes()
             if _environment(process).get("SLURMD_NODENAME") == node
-            and _environment(process).get("SLURM_CONF") in (None, str(self.folder / "slurm.conf"))
+            # A job has the search path that it was submitted with; another cluster of this machine has another one.
+            and str(self.folder / "bin") in _environment(process).get("PATH", "").split(":")
         ]
         parents = {_parent(process) for process in roots}
         return [*(p for p in parents if _command(p).startswith("slurmstepd")), *roots]
