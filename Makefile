@@ -21,7 +21,7 @@ SYSTEM_PACKAGES := xvfb libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-k
                    libxcb-render-util0 libxcb-xinerama0 libegl1 libgl1 slurm-wlm munge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow test-gpu bench docs lint format clean
+.PHONY: help setup setup-dev run test test-slow test-gpu bench docs screenshots lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench: $(DEV_OK)  ## run every benchmarks/bench_*.py
 docs: $(DEV_OK)  ## build the documentation, notebooks run, into docs/_build/html
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
+
+screenshots: $(DEV_OK)  ## make the pictures of the viewer in docs/images
+	@$(PY) docs/make_screenshots.py
 
 lint: $(DEV_OK)  ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -18,7 +18,7 @@ Layer = tuple[Any, dict[str, Any], str]
 KEY = "phonon_eels"
 """Where a layer's metadata hold its `Session` ("session"), what it shows ("name", "step", "mode") and its unit."""
 
-SELECTION_COLOUR = "#E69F00"
+SELECTION_COLOUR = "#00E5FF"
 NOTHING = (0.0, 0.0, 0.0, 0.0)
 WINDOW_SAMPLE_ROWS = 8
 

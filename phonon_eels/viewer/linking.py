@@ -209,7 +209,8 @@ class ViewerLink:
                 "size": 2.0 * min(scale),
                 "symbol": "cross",
                 "metadata": {KEY: {"session": session, "step": PINS, "name": PINS, "unit": ""}},
-                "border_width": 0.0,
+                "border_width": 0.12,
+                "border_color": "white",
             }
             layer = self.show((np.array(data), keywords, "points"))
         else:

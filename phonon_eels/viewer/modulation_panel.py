@@ -22,6 +22,7 @@ from phonon_eels.viewer.sessions import Session
 
 GAP_COLOUR = PALETTE[2]
 CHOSEN = PALETTE[5]
+UNLIMITED = 10_000.0
 TICKS = [[(-np.pi, "−π"), (-np.pi / 2, "−π/2"), (0.0, "0 (crest)"), (np.pi / 2, "π/2"), (np.pi, "π")]]
 STEP = "measure_modulation"
 GAP_COLUMNS = ("phase_rad", "gap_mev", "gap_std_mev")
@@ -50,8 +51,8 @@ class ModulationPanel(Panel):
         self.words.setWordWrap(True)
         self.words.setTextFormat(Qt.TextFormat.RichText)
         self.area = plots(self)
-        self.gap = plot(self.area, 0, 0, y="gap", y_unit="meV")
-        self.energies = plot(self.area, 1, 0, x="phase of the superstructure", x_unit="rad", y="energy", y_unit="meV")
+        self.gap = plot(self.area, 0, 0, y="Δ", y_unit="meV")
+        self.energies = plot(self.area, 1, 0, x="phase of the superstructure", x_unit="rad", y="E", y_unit="meV")
         self.periods = plot(self.area, 2, 0, x="assumed period", x_unit="nm", y="statistic")
         for row, stretch in enumerate((2, 5, 3)):
             self.area.ci.layout.setRowStretchFactor(row, stretch)
@@ -143,6 +144,7 @@ class ModulationPanel(Panel):
         """Draw the gap against the same phase, as `measure_modulation` compared it; the results say where it is from."""
         table = session.table(STEP, "gap_curve")
         self.gap.setVisible(table is not None)
+        self.gap.setMaximumHeight(0.0 if table is None else UNLIMITED)
         if table is None:
             return
         parts = {kind: part.sort_values("phase_rad") for kind, part in table.groupby("kind")}

@@ -114,7 +114,7 @@ def test_what_goes_wrong_is_told_in_words(analyse: Any, viewer: Any, notices: li
     analyse.section.setCurrentIndex(analyse.section.findData("ingest"))
     analyse.run_to_step()
     wait_until(lambda: analyse.run_all_button.isEnabled())
-    assert "choose another results folder" in notices[-1]
+    assert "is no folder of results" in notices[-1]
     analyse.section.setCurrentIndex(analyse.section.findData("deconvolve"))
     analyse.run_to_step()
     assert "does not belong to route = forward" in notices[-1]
