@@ -80,7 +80,9 @@ def sections() -> tuple[Section, ...]:
         _field((name,), entry) for name, entry in properties.items() if "$ref" not in entry and name not in HIDDEN
     )
     found = [Section(GENERAL, str(schema.get("description", "")), general)]
-    for name in ("acquisition", *STEP_NAMES):
+    # Sections that belong to no step come first: what the files do not say, masks.
+    shared = [name for name, entry in properties.items() if "$ref" in entry and name not in STEP_NAMES]
+    for name in (*shared, *STEP_NAMES):
         model = definitions[properties[name]["$ref"].rpartition("/")[2]]
         found.append(Section(name, str(model.get("description", "")), tuple(_fields((name,), model, definitions))))
     return tuple(found)
