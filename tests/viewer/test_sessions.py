@@ -191,7 +191,8 @@ def test_region_of_a_layer_is_summed_and_fitted(session: Session) -> None:
     assert fitted is not None
     usable = np.isfinite(fitted.counts_e)
     assert np.allclose(single.counts_e[usable], fitted.counts_e[usable], rtol=1e-6)
-    assert np.allclose(single.area_e, fitted.area_e, atol=1e-2 * fitted.area_std_e.max())
+    # A mode at the verge of being seen may have its energy free in the one and held in the other.
+    assert np.all(np.abs(single.area_e - fitted.area_e) < 0.5 * fitted.area_std_e)
 
 
 def test_region_of_a_raw_file_is_fitted_too(scan: Path) -> None:
