@@ -215,7 +215,10 @@ class FitPeaks(Frozen):
     background: Literal[
         "none", "constant", "linear", "exponential", "power_law", "double_exponential", "exp_polynomial"
     ] = "constant"
-    """Fitted together with the peaks. The last four: classic route only, whose zero-loss tail is not in the model."""
+    """Fitted together with the peaks. Forward, exponential, power_law and exp_polynomial: level free at every position, shape near that
+    of the mean spectrum. double_exponential: classic route only."""
+    background_gain_side: Literal["detailed_balance", "none"] = "detailed_balance"
+    """Forward: exponential, power_law and exp_polynomial on the energy-gain side: tied to the loss side, or nothing."""
     position_widths: bool = False
     """Classic: fit the widths (of Voigt lines: all shape parameters) at every position instead of once for the scan."""
     intrinsic_widths: Literal["shared", "material"] = "shared"
@@ -224,9 +227,34 @@ class FitPeaks(Frozen):
     """Forward: prior standard deviation of the logarithm of the tail exponents around the scan's own."""
     log_width_std: Positive = 0.05
     """Forward: prior standard deviation of the logarithm of the zero-loss width around the scan's own."""
+    profile_below_sigma: NonNegative = 10.0
+    """Modes whose area is below this many of its standard deviations have intervals by profile likelihood; 0: none has."""
     max_iterations: int = Field(default=40, ge=1, le=1000)
     gain_side: bool = True
     """Forward: include the energy-gain side, tied by detailed balance."""
+    vacuum_region: tuple[int, int, int, int] | None = None
+    """Forward: part of the scan that is vacuum (first row, row after the last, first column, column after the last), at least
+    2 µm from any edge or with its aloof phonons negligible: its zero-loss peak is the response, with its own noise."""
+    thermometry_tiles: tuple[int, int] = Field(default=(1, 1))
+    """Forward: temperature from gain and loss side for the scan and for so many parts of its rows and columns."""
+
+    @field_validator("vacuum_region")
+    @classmethod
+    def _some_vacuum(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if value is not None and not (0 <= value[0] < value[1] and 0 <= value[2] < value[3]):
+            raise ValueError(
+                "vacuum_region must be [first row, row after the last, first column, column after the last]"
+            )
+        return value
+
+    @field_validator("thermometry_tiles")
+    @classmethod
+    def _at_least_one_tile(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if min(value) < 1 or max(value) > 64:
+            raise ValueError(
+                "thermometry_tiles must be two numbers from 1 to 64: parts of the rows, parts of the columns"
+            )
+        return value
 
 
 class AssignLayers(Frozen):

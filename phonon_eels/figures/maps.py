@@ -29,6 +29,9 @@ QUANTITY_TITLES = {
     "apparent_energy_mev": "apparent energy",
     "fwhm_mev": "FWHM",
     "area_e": "area",
+    "energy_mev_crb": "bound of energy",
+    "apparent_energy_mev_crb": "bound of apparent energy",
+    "area_e_crb": "bound of area",
     "zlp_center_mev": "centre",
     "zlp_fwhm_mev": "FWHM",
     "zlp_tail_loss": "tail exponent, loss side",
@@ -266,7 +269,7 @@ def _mode_panel(ax: Axes, maps: xr.Dataset, name: str, extent: Extent) -> None:
         image = draw_map(ax, values, extent)
         ax.text(0.5, 0.5, "no value", transform=ax.transAxes, ha="center", va="center", fontsize=6.5)
         return
-    kind = "std" if name.endswith("_std") else next((key for key in COLOUR_MAPS if key in name), "energy")
+    kind = "std" if name.endswith(("_std", "_crb")) else next((key for key in COLOUR_MAPS if key in name), "energy")
     limits = style.std_limits(values) if kind == "std" else mode_limits(maps, name)
     image = draw_map(ax, values, extent, cmap=COLOUR_MAPS[kind], limits=limits)
     draw_colour_bar(ax, image, maps[name].attrs.get("units", ""), extent)

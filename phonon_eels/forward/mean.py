@@ -11,10 +11,11 @@ from scipy.optimize import least_squares
 
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.forward.model import modes_in_window, tabulated_shape
+from phonon_eels.forward.model import background_of, modes_in_window, tabulated_shape
+from phonon_eels.forward.vacuum import VacuumReference, make_grid
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.lineshapes import split_pearson7
-from phonon_eels.kernels.response import FineGrid, ZeroLossShape
+from phonon_eels.kernels.response import ZeroLossShape
 
 MODEL_ERROR = 3e-3
 """Relative error allowed to the mean's model: positions with wandering peaks do not add up to one peak exactly."""
@@ -35,11 +36,15 @@ class MeanFit:
     zero_loss
         Shape of the zero-loss peak, None on the classic route.
     height_e, constant_e, ramp_e
-        Zero-loss height, constant and ramp of the background.
+        Zero-loss height, constant (or level) and ramp (or slope) of the background.
+    bend
+        Of the background, where it is the exponential of a polynomial.
     energies_fit_mev, fwhm_mev, areas_e
         (modes,).
     chi2_per_dof
         With the model error of `MODEL_ERROR` added to the noise.
+    search
+        The non-linear parameters, as `MeanModel.unpack` takes them.
     """
 
     energies_mev: np.ndarray
@@ -51,15 +56,17 @@ class MeanFit:
     height_e: float
     constant_e: float
     ramp_e: float
+    bend: float
     energies_fit_mev: np.ndarray
     fwhm_mev: np.ndarray
     areas_e: np.ndarray
     chi2_per_dof: float
+    search: np.ndarray
 
     def starts(self) -> np.ndarray:
         """Return the starting parameters of a position."""
         modes = len(self.areas_e)
-        local = [self.height_e, 0.0, 0.0, 0.0, 0.0, self.constant_e, self.ramp_e]
+        local = [self.height_e, 0.0, 0.0, 0.0, 0.0, self.constant_e, self.ramp_e, self.bend]
         start = np.concatenate([local, self.areas_e, self.energies_fit_mev, np.zeros(modes)])
         assert start.size == N_LOCAL + 3 * modes
         return start
@@ -100,6 +107,7 @@ class MeanModel:
         zero_loss: ZeroLossShape | None,
         thermal_mev: float | None,
         subchannel_mev: np.ndarray | None = None,
+        vacuum: VacuumReference | None = None,
     ) -> None:
         """Set up the model; `subchannel_mev` are the zero-loss centres from their channels' centres of the spectra that
         were added, to be given where the peak is so narrow that adding by whole channels broadens it."""
@@ -114,9 +122,16 @@ class MeanModel:
         widths = np.array([mode.fwhm_mev for mode in self.modes])
         narrow = float(widths.min()) if zero_loss is None else min(float(widths.min()), zero_loss.fwhm_mev)
         reach = 30.0 * (float(widths.max()) if zero_loss is None else zero_loss.fwhm_mev)
-        self.grid = FineGrid(channels, dispersion_mev, narrow, reach)
+        self.vacuum = vacuum if zero_loss is not None else None
+        self.grid = make_grid(channels, dispersion_mev, narrow, reach, self.vacuum)
+        self.background = background_of(settings, self.energies_mev, zero_loss, thermal_mev)
         self.width_group = width_groups(self.names, material.pairs)
         self.n_groups = max(self.width_group) + 1
+
+    def background_shape(self, x: np.ndarray) -> tuple[float, float]:
+        """Return slope and bend of the background; zeros where they are not parameters of the search."""
+        n = self.background.nonlinear
+        return (float(x[x.size - n]) if n else 0.0, float(x[-1]) if n == 2 else 0.0)
 
     def unpack(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, ZeroLossShape | None]:
         """Return mode energies, intrinsic widths, shift and zero-loss shape of a parameter vector."""
@@ -141,7 +156,7 @@ class MeanModel:
         columns = [CubicSpline(self.grid.energies_mev, line)(self.energies_mev - shift) for line in fine]
         if zero_loss is not None:
             offset = self.dispersion_mev / (2.0 * np.sqrt(3.0))
-            columns.append(
+            peak = np.asarray(
                 sum(
                     0.5
                     * weight
@@ -150,8 +165,11 @@ class MeanModel:
                     for sign in (-1.0, 1.0)
                 )
             )
-        if self.settings.background in ("constant", "linear"):
-            columns.append(np.ones_like(self.energies_mev))
+            if self.vacuum is not None:
+                peak = peak * self.vacuum.factor(self.energies_mev - shift)
+            columns.append(peak)
+        if self.background.free[0]:
+            columns.append(self.background.column(*self.background_shape(x)))
         if self.settings.background == "linear":
             columns.append(0.01 * np.maximum(self.energies_mev, 0.0))
         return np.asarray(columns)
@@ -180,7 +198,9 @@ class MeanModel:
         if shape:
             low += [-self.dispersion_mev, -0.5, -0.7, -0.7]
             high += [self.dispersion_mev, 0.5, 0.7, 0.7]
-        return start, np.array(low), np.array(high)
+        n = self.background.nonlinear
+        start = np.concatenate([start, self.background.start[:n]])
+        return start, np.array([*low, *self.background.lower[:n]]), np.array([*high, *self.background.upper[:n]])
 
 
 def fit_mean(model: MeanModel, mean_e: np.ndarray, variance_e: np.ndarray) -> MeanFit:
@@ -219,11 +239,12 @@ def fit_mean(model: MeanModel, mean_e: np.ndarray, variance_e: np.ndarray) -> Me
     names = [*model.names, *(["zlp"] if zero_loss is not None else []), "constant", "ramp"][: len(columns)]
     parts = {name: c * column for name, c, column in zip(names, coefficients, columns, strict=True)}
     value = dict(zip(names, coefficients, strict=True))
+    slope, bend = model.background_shape(best.x)
     background = parts.pop("constant", 0.0) + parts.pop("ramp", 0.0) + np.zeros_like(mean_e)
     total = coefficients @ columns
     dof = max(mean_e.size - best.x.size - len(columns), 1)
     return MeanFit(
         model.energies_mev, mean_e, np.sqrt(variance_e), total, {"background": background, **parts}, zero_loss,
-        float(value.get("zlp", 0.0)), float(value.get("constant", 0.0)), float(value.get("ramp", 0.0)),
-        energies, widths, coefficients[:modes], float((((mean_e - total) / std) ** 2).sum() / dof),
+        float(value.get("zlp", 0.0)), float(value.get("constant", 0.0)), float(value.get("ramp", slope)), bend,
+        energies, widths, coefficients[:modes], float((((mean_e - total) / std) ** 2).sum() / dof), best.x,
     )  # fmt: skip

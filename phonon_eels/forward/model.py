@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ import numpy as np
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import ConfigError, DataError
+from phonon_eels.forward.background import SHAPE_STD, Background, make_background
+from phonon_eels.forward.noise import shared_noise
+from phonon_eels.forward.vacuum import VacuumReference, factor_table, make_grid, reference_from_description
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
 from phonon_eels.kernels.lineshapes import LineShape
-from phonon_eels.kernels.response import FineGrid, ModeTables, ZeroLossShape, build_mode_tables
+from phonon_eels.kernels.response import ModeTables, ZeroLossShape, build_mode_tables
 from phonon_eels.spectrum_image import EnergyAxis
 
 DEFAULT_GAIN_SIDE_FWHM = 8.0
@@ -40,13 +43,23 @@ class ForwardModel:
     mode_names, mode_energies_mev, bounds_mev, fwhm_mev
         The modes: names, energies at which they are linearised or started, (modes, 2) bounds, intrinsic widths.
     free_local
-        (7,) which of height, shift, width, two tails, constant, ramp are fitted.
+        (8,) which of height, shift, width, two tails and the background's level, slope and bend are fitted.
     log_width_std, log_tail_std
         Prior standard deviations around the reference shape.
     poisson
         Shifted Poisson likelihood of raw counts, or least squares with known variances.
     shift_e
         Variance of the read noise, electrons squared.
+    background
+        What lies under the peaks.
+    background_shape
+        Slope and bend of the background of the scan's mean; the prior of those of a position.
+    noise_correlation
+        True gain over the variance / mean of single channels.
+    factor
+        (phases, channels + 2 PAD) zero-loss peak over its split Pearson VII, or (0, 0).
+    vacuum
+        What the factor was made from, or None.
     """
 
     first_channel: int
@@ -63,6 +76,11 @@ class ForwardModel:
     log_tail_std: float
     poisson: bool
     shift_e: float
+    background: Background
+    background_shape: tuple[float, float] = (0.0, 0.0)
+    noise_correlation: float = 1.0
+    factor: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    vacuum: VacuumReference | None = None
 
     @property
     def n_modes(self) -> int:
@@ -100,8 +118,8 @@ class ForwardModel:
         if modes == 0 and self.zero_loss is not None:
             # The search for the peak is off by more than that at few counts; the tables of modes reach no further.
             reach = max(reach, 0.5 * self.zero_loss.fwhm_mev)
-        low = [0.0, -reach, -0.5, -0.5, -0.5, -np.inf, -np.inf]
-        high = [np.inf, reach, 0.5, 0.5, 0.5, np.inf, np.inf]
+        low = [0.0, -reach, -0.5, -0.5, -0.5, -np.inf, *self.background.lower]
+        high = [np.inf, reach, 0.5, 0.5, 0.5, np.inf, *self.background.upper]
         spread = 0.5 * self.fwhm_mev
         lower = np.concatenate([low, np.full(modes, -np.inf), self.bounds_mev[:, 0], -spread])
         upper = np.concatenate([high, np.full(modes, np.inf), self.bounds_mev[:, 1], spread])
@@ -112,9 +130,25 @@ class ForwardModel:
         precision = np.zeros(self.n_params)
         precision[2] = self.log_width_std**-2.0
         precision[3:5] = self.log_tail_std**-2.0
+        if self.background.nonlinear:
+            precision[6:8] = SHAPE_STD**-2.0
         if energy_prior_std_mev is not None:
             precision[N_LOCAL + self.n_modes : N_LOCAL + 2 * self.n_modes] = energy_prior_std_mev**-2.0
         return precision
+
+    def prior_mean(self, energies_mev: np.ndarray | None = None) -> np.ndarray:
+        """Return the centres of the priors, (parameters,); `energies_mev` (modes,) default to those of the model."""
+        mean = np.zeros(self.n_params)
+        if self.background.nonlinear:
+            mean[6:8] = self.background_shape
+        own = self.mode_energies_mev if energies_mev is None else energies_mev
+        mean[N_LOCAL + self.n_modes : N_LOCAL + 2 * self.n_modes] = own
+        return mean
+
+    @property
+    def lags(self) -> np.ndarray:
+        """Correlations of the noise that channels share; see `forward.noise.shared_noise`."""
+        return shared_noise(self.noise_correlation) if self.poisson else np.zeros(0)
 
     def with_energies(self, energies_mev: np.ndarray) -> ForwardModel:
         """Return the model started elsewhere."""
@@ -191,6 +225,9 @@ def build_forward_model(
     energies_mev: np.ndarray | None = None,
     fwhm_mev: np.ndarray | None = None,
     shift_e: float = 0.0,
+    background_shape: tuple[float, float] | None = None,
+    noise_correlation: float = 1.0,
+    vacuum: VacuumReference | None = None,
 ) -> ForwardModel:
     """Build the model of a scan.
 
@@ -206,6 +243,12 @@ def build_forward_model(
         Starting energies and intrinsic widths of the modes in the window; default the material's.
     shift_e
         Variance of the read noise in electrons squared.
+    background_shape
+        Slope and bend of the background as the mean spectrum has them; default where a search for them starts.
+    noise_correlation
+        See `NoiseModel`.
+    vacuum
+        The zero-loss peak as measured beside the specimen, which `zero_loss` then only stretches.
     """
     chosen = [material.modes[i] for i in modes_in_window(material, float(channels[-1] * dispersion_mev))]
     names = tuple(mode.name for mode in chosen)
@@ -214,10 +257,10 @@ def build_forward_model(
     widths = np.array([mode.fwhm_mev for mode in chosen]) if fwhm_mev is None else np.asarray(fwhm_mev)
     narrowest = float(widths.min()) if zero_loss is None else min(float(widths.min()), zero_loss.fwhm_mev)
     reach = 30.0 * (float(widths.max()) if zero_loss is None else zero_loss.fwhm_mev)
-    grid = FineGrid(channels, dispersion_mev, narrowest, reach)
+    grid = make_grid(channels, dispersion_mev, narrowest, reach, vacuum if zero_loss is not None else None)
     tables = build_mode_tables(grid, zero_loss, bounds, widths, thermal_mev, tabulated_shape(settings))
     peak = zero_loss is not None
-    constant = settings.background in ("constant", "linear")
+    background = background_of(settings, channels * dispersion_mev, zero_loss, thermal_mev)
     return ForwardModel(
         first_channel=int(channels[0]),
         energies_mev=channels * dispersion_mev,
@@ -228,12 +271,26 @@ def build_forward_model(
         mode_energies_mev=starts,
         bounds_mev=bounds,
         fwhm_mev=widths,
-        free_local=np.array([peak, peak, peak, peak, peak, constant, settings.background == "linear"], dtype=np.int8),
+        free_local=np.array([*[peak] * 5, *background.free], dtype=np.int8),
         log_width_std=settings.log_width_std,
         log_tail_std=settings.tail_std,
         poisson=peak,
         shift_e=shift_e,
+        background=background,
+        background_shape=background.start if background_shape is None else background_shape,
+        noise_correlation=noise_correlation,
+        factor=factor_table(grid, vacuum if peak else None, tables.values.shape[3]),
+        vacuum=vacuum if peak else None,
     )
+
+
+def background_of(
+    settings: FitPeaks, energies_mev: np.ndarray, zero_loss: ZeroLossShape | None, thermal_mev: float | None
+) -> Background:
+    """Return the background that the settings ask for."""
+    fwhm = abs(float(energies_mev[1] - energies_mev[0])) if zero_loss is None else zero_loss.fwhm_mev
+    tied = thermal_mev if settings.background_gain_side == "detailed_balance" else None
+    return make_background(settings.background, energies_mev, fwhm, tied)
 
 
 def rebuilt(
@@ -249,6 +306,7 @@ def rebuilt(
     return build_forward_model(
         settings, material, np.arange(first, first + model.energies_mev.size), model.dispersion_mev, model.zero_loss,
         thermal_mev, energies_mev=energies_mev, fwhm_mev=fwhm_mev, shift_e=model.shift_e,
+        background_shape=model.background_shape, noise_correlation=model.noise_correlation, vacuum=model.vacuum,
     )  # fmt: skip
 
 
@@ -265,6 +323,9 @@ def describe(model: ForwardModel, settings: FitPeaks, thermal_mev: float | None)
         "energies_mev": model.mode_energies_mev.tolist(),
         "fwhm_mev": model.fwhm_mev.tolist(),
         "shift_e": model.shift_e,
+        "background_shape": list(model.background_shape),
+        "noise_correlation": model.noise_correlation,
+        "vacuum": None if model.vacuum is None else model.vacuum.describe(),
         "settings": settings.model_dump(mode="json"),
     }
 
@@ -283,4 +344,7 @@ def model_from_description(description: Mapping[str, Any], material: Material) -
         energies_mev=np.array(description["energies_mev"]),
         fwhm_mev=np.array(description["fwhm_mev"]),
         shift_e=float(description["shift_e"]),
+        background_shape=tuple(description["background_shape"]) if "background_shape" in description else None,
+        noise_correlation=float(description.get("noise_correlation", 1.0)),
+        vacuum=reference_from_description(description["vacuum"]) if description.get("vacuum") else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from phonon_eels.kernels.likelihood import NO_DATA
 from phonon_eels.spectrum_image import SpectrumImage
 
 NO_ZERO_LOSS = 5
+SHOWN_SIGMA = 3.0
+"""A mode whose area is below this many standard deviations has no energy at that position."""
+INTERVAL_MEANINGS = ("none", "fisher", "profile", "open", "unsteady")
+"""Kinds of interval by number: no energy there; energy ± deviations; profile likelihood; one that ends at a bound of the
+energy; one on which a second minimum lies, then the bounds themselves."""
 STATUS_MEANINGS = ("converged", "max_iterations", "singular", "no_data", "at_bound", "no_zero_loss")
 """Meaning of each status of a fitted position, by number."""
 
@@ -69,6 +74,11 @@ class ScanFit:
         (rows, columns, parameters) in the order of `kernels.forward`; NaN where there is none.
     objective, pearson_chi2, n_channels, iterations
         (rows, columns).
+    chi2_mean, chi2_variance, chi2_taken
+        What the noise alone lets Pearson's chi-squared be, and what the fit takes from its mean, (rows, columns).
+    intervals, interval_kind
+        (rows, columns, modes, 4) ends of the modes' energies at 68 % and at 95 %, and (rows, columns, modes) kinds as
+        `INTERVAL_MEANINGS`; or None.
     status
         (rows, columns), see `STATUS_MEANINGS`.
     score, information, area_slope
@@ -81,10 +91,25 @@ class ScanFit:
     pearson_chi2: np.ndarray
     n_channels: np.ndarray
     iterations: np.ndarray
+    chi2_mean: np.ndarray
+    chi2_variance: np.ndarray
+    chi2_taken: np.ndarray
     status: np.ndarray
     score: np.ndarray | None = None
     information: np.ndarray | None = None
     area_slope: np.ndarray | None = None
+    intervals: np.ndarray | None = None
+    interval_kind: np.ndarray | None = None
+
+    def replaced(self, where: np.ndarray, other: ScanFit) -> ScanFit:
+        """Return the fit with the positions `where`, (rows, columns), taken from another."""
+        parts: dict[str, np.ndarray] = {}
+        for part in fields(self):
+            mine, theirs = getattr(self, part.name), getattr(other, part.name)
+            if mine is not None and theirs is not None:
+                own = where.reshape(*where.shape, *[1] * (mine.ndim - 2))
+                parts[part.name] = np.where(own, theirs, mine)
+        return replace(self, **parts)
 
     @property
     def n_modes(self) -> int:
@@ -117,6 +142,7 @@ def fit_scan(
     energy_prior_std_mev: np.ndarray | None = None,
     prior_energies_mev: np.ndarray | None = None,
     profile: bool = False,
+    profile_below: float | None = None,
     max_iterations: int = 40,
     progress: Progress | None = None,
 ) -> ScanFit:
@@ -132,6 +158,9 @@ def fit_scan(
         (modes,) prior on the energies, infinite deviation for none; its centre defaults to the model's energies.
     profile
         Also return score and information of energies and widths.
+    profile_below
+        Also return intervals of the energies, by profile likelihood where an area is below this many of its deviations;
+        None for none.
 
     Raises
     ------
@@ -148,10 +177,8 @@ def fit_scan(
     start = np.broadcast_to(starts, (rows, columns, n_params))
     lower, upper = model.bounds()
     precision = model.prior_precision(energy_prior_std_mev)
-    mean = np.zeros(n_params)
-    mean[N_LOCAL + modes : N_LOCAL + 2 * modes] = (
-        model.mode_energies_mev if prior_energies_mev is None else prior_energies_mev
-    )
+    mean = model.prior_mean(prior_energies_mev)
+    lags, background = model.lags, model.background
     gain, dark = electrons(image)
     fitted = np.broadcast_to(np.asarray(free_energies), (rows, columns, modes))
     common = np.broadcast_to(model.free(False), (rows, columns, n_params))
@@ -164,36 +191,35 @@ def fit_scan(
         here = slice(first_row, first_row + counts.shape[0])
         params = np.array(start[here], dtype=float).reshape(n, n_params)
         params[:, 1] = alignment.shift_mev[here].ravel()
-        std, outcome = np.empty((n, n_params)), np.empty((n, 4))
+        std, outcome = np.empty((n, n_params)), np.empty((n, 7))
         status = np.empty(n, np.int64)
         kept = n if profile else 0
         score, information = np.empty((kept, 2 * modes)), np.empty((kept, 2 * modes, 2 * modes))
         slope = np.empty((kept, modes, 2 * modes))
+        ends = np.empty((0 if profile_below is None else n, modes, 4))
+        kinds = np.empty((0 if profile_below is None else n, modes), np.int64)
         fit_block(
             _flat(counts, float), _flat(bad, bool), _flat(variance, float), alignment.channel[here].ravel(), gain, dark,
-            model.shift_e, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev, model.reference,
-            model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
+            model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
+            model.reference, background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
             np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, max_iterations, params, std, outcome, status,
-            score, information, slope,
+            score, information, slope, profile_below or 0.0, SHOWN_SIGMA, ends, kinds,
         )  # fmt: skip
         status[~alignment.found[here].ravel()] = NO_ZERO_LOSS
-        return [params, std, outcome, status, score, information, slope]
+        return [params, std, outcome, status, ends, kinds, score, information, slope]
 
     parts = backend.map_rows(fit_rows, [image.counts, image.bad, image.variance], progress=progress)
-    whole = [np.concatenate([part[k] for part in parts]) for k in range(7)]
-    shaped = [array.reshape(rows, columns, *array.shape[1:]) for array in whole[: 7 if profile else 4]]
-    params, std, outcome, status = shaped[:4]
+    whole = [np.concatenate([part[k] for part in parts]) for k in range(9)]
+    shaped = [array.reshape(rows, columns, *array.shape[1:]) if array.size else None for array in whole]
+    params, std, outcome, status = whole[0], whole[1], whole[2], whole[3]
+    params, std, outcome, status = (a.reshape(rows, columns, *a.shape[1:]) for a in (params, std, outcome, status))
     params[status == NO_DATA] = np.nan
+    o = outcome
     return ScanFit(
-        params,
-        std,
-        outcome[..., 0],
-        outcome[..., 1],
-        outcome[..., 2],
-        outcome[..., 3],
-        status.astype(np.int16),
-        *shaped[4:],
-    )
+        params, std, o[..., 0], o[..., 1], o[..., 2], o[..., 3], o[..., 4], o[..., 5], o[..., 6], status.astype(np.int16),
+        score=shaped[6], information=shaped[7], area_slope=shaped[8], intervals=shaped[4],
+        interval_kind=None if shaped[5] is None else shaped[5].astype(np.int16),
+    )  # fmt: skip
 
 
 def _flat(block: np.ndarray | None, kind: type) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.kernels.forward import N_LOCAL
+from phonon_eels.kernels.forward import LINEAR, N_LOCAL
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.kernels.response import PAD_CHANNELS
 
@@ -62,11 +62,20 @@ class SeenLines:
             return np.zeros_like(energies)
         width = shape.fwhm_mev * np.exp(self.params[2])
         tails = shape.tail_loss * np.exp(self.params[3]), shape.tail_gain * np.exp(self.params[4])
-        return np.asarray(self.params[0] * split_pearson7(energies - self.params[1], width, *tails))
+        peak = self.params[0] * split_pearson7(energies - self.params[1], width, *tails)
+        measured = self.model.vacuum
+        return np.asarray(peak if measured is None else peak * measured.factor(energies - self.params[1]))
+
+    def background(self) -> np.ndarray:
+        """Return the background of the mean spectrum, (channels,)."""
+        background = self.model.background
+        level, slope, bend = self.params[5:8]
+        total = level * background.column(slope, bend)
+        return np.asarray(total + slope * background.rows[0] if background.code == LINEAR else total)
 
     def expected(self) -> np.ndarray:
         """Return the mean spectrum, read noise's variance included, (channels,)."""
-        total = self.zero_loss() + self.params[5] + self.params[6] * np.maximum(self.model.energies_mev, 0.0) * 0.01
+        total = self.zero_loss() + self.background()
         for m, area in enumerate(self.areas_e):
             total = total + area * self.line(m, float(self.energies_mev[m]))
         return np.asarray(total + self.model.shift_e)
@@ -74,7 +83,7 @@ class SeenLines:
     def nuisances(self, mode: int) -> np.ndarray:
         """Return what is free beside a mode: zero-loss peak, background, areas and energies of all other modes, (k, channels)."""
         others = [m for m in range(self.model.n_modes) if m != mode]
-        shapes = [np.ones_like(self.model.energies_mev)]
+        shapes = [self.model.background.column(*self.params[6:8])]
         if self.model.zero_loss is not None:
             shapes.append(self.zero_loss() / max(self.params[0], 1e-300))
         for m in others:

@@ -10,8 +10,10 @@ from scipy.optimize import least_squares
 from phonon_eels.backends.base import Backend, Progress
 from phonon_eels.backends.zero_loss import find_peaks_block, score_block
 from phonon_eels.errors import DataError
+from phonon_eels.forward.background import make_background
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit, aligned_sums, electrons, fit_scan
+from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, NO_DATA
 from phonon_eels.kernels.lineshapes import split_pearson7, split_pearson7_area
 from phonon_eels.kernels.response import ModeTables, ZeroLossShape
@@ -66,8 +68,9 @@ def search_peaks(
 
 
 def zero_loss_model(
-    shape: ZeroLossShape, half_width_mev: float, dispersion_mev: float, shift_e: float, gaussian: bool, poisson: bool
-) -> ForwardModel:
+    shape: ZeroLossShape, half_width_mev: float, dispersion_mev: float, shift_e: float, gaussian: bool, poisson: bool,
+    noise_correlation: float = 1.0,
+) -> ForwardModel:  # fmt: skip
     """Return the model of the zero-loss peak alone, in a window around it."""
     half = max(round(half_width_mev / dispersion_mev), MIN_HALF_CHANNELS)
     channels = np.arange(-half, half + 1)
@@ -77,8 +80,10 @@ def zero_loss_model(
     return ForwardModel(
         first_channel=-half, energies_mev=channels * dispersion_mev, dispersion_mev=dispersion_mev, zero_loss=shape,
         tables=none, mode_names=(), mode_energies_mev=np.zeros(0), bounds_mev=np.zeros((0, 2)), fwhm_mev=np.zeros(0),
-        free_local=np.array([1, 1, 1, not gaussian, not gaussian, 0, 0], dtype=np.int8),
+        free_local=np.array([1, 1, 1, not gaussian, not gaussian, 0, 0, 0], dtype=np.int8),
         log_width_std=1.0, log_tail_std=0.3, poisson=poisson, shift_e=shift_e,
+        background=make_background("none", channels * dispersion_mev, shape.fwhm_mev, None),
+        noise_correlation=noise_correlation,
     )  # fmt: skip
 
 
@@ -170,7 +175,9 @@ def fit_zero_loss(
     alignment = Alignment.from_center(image.energy.offset_mev + dispersion * search.channel, image)
     shift_e = image.noise.read_noise_e**2
     half_width = half_width_fwhm * shape.fwhm_mev
-    model = zero_loss_model(shape, half_width, dispersion, shift_e, gaussian, image.variance is None)
+    model = zero_loss_model(
+        shape, half_width, dispersion, shift_e, gaussian, image.variance is None, image.noise.noise_correlation
+    )
     gain = electrons(image)[0]
     starts = np.zeros((*image.shape[:2], model.n_params))
     starts[..., 0] = np.nan_to_num(search.height) / gain
@@ -248,7 +255,7 @@ def score_zero_loss(
     out = np.concatenate([part[0] for part in parts])
     found = np.concatenate([part[1] for part in parts]) == FOUND
     unit = np.array([1.0, dispersion, 1.0, 1.0, 1.0])
-    params, std = np.full((*found.shape, 7), np.nan), np.full((*found.shape, 7), np.nan)
+    params, std = np.full((*found.shape, N_LOCAL), np.nan), np.full((*found.shape, N_LOCAL), np.nan)
     params[..., :5], std[..., 1:5] = out[..., :5] * unit, out[..., 5:] * unit[1:]
     std[..., 0] = np.sqrt(
         np.maximum(out[..., 0], 0.0) / (half * 0.5)
@@ -256,7 +263,9 @@ def score_zero_loss(
     unknown = np.full(found.shape, np.nan)
     n_channels = np.full(found.shape, 2 * half + 1)
     status = np.where(found, CONVERGED, NO_DATA)
-    return ScanFit(params, std, unknown, unknown, n_channels, np.ones(found.shape, dtype=int), status)
+    return ScanFit(
+        params, std, unknown, unknown, n_channels, np.ones(found.shape, dtype=int), unknown, unknown, unknown, status
+    )  # fmt: skip
 
 
 def saturation_seen(image: SpectrumImage, backend: Backend) -> float | None:

@@ -1,4 +1,4 @@
-"""The forward fit of one spectrum: zero-loss peak + modes seen through it + background, on raw counts.
+"""The forward model of one spectrum: zero-loss peak + modes seen through it + background, on raw counts.
 
 Parameters of one spectrum, in this order (M modes):
 
@@ -7,11 +7,15 @@ Parameters of one spectrum, in this order (M modes):
     2 width    ln(FWHM / reference FWHM)
     3 tail+    ln(loss exponent / reference)
     4 tail-    ln(gain exponent / reference)
-    5 constant electrons per channel
-    6 ramp     electrons per channel and 100 meV, on the loss side
-    7 …        M areas, electrons on the loss side
-    7+M …      M energies, meV
-    7+2M …     M widths, meV from the tabulated width
+    5 level    of the background, electrons per channel
+    6 slope    of the background, see `background_rows`
+    7 bend     of the background, see `background_rows`
+    8 …        M areas, electrons on the loss side
+    8+M …      M energies, meV
+    8+2M …     M widths, meV from the tabulated width
+
+Nothing is allocated: scratch comes from the caller, at least `work_size` numbers and twice as many integers as channels.
+Loops write one array each from few others, because a compiler gives up on lanes where too many arrays might overlap.
 """
 
 from __future__ import annotations
@@ -22,53 +26,17 @@ import numpy as np
 
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.elementary import exp_array, log_array
+from phonon_eels.kernels.interpolation import add_scaled, cubic_slopes, cubic_weights, moved_line
 from phonon_eels.kernels.response import PAD_CHANNELS
 
-N_LOCAL = 7
+N_LOCAL = 8
+LINEAR, EXPONENTIAL = 0, 1
+"""Kinds of background: level + slope · x, or level · exp(slope · x + bend · x₂)."""
 
 
-@kernel
-def cubic_weights(fraction: float, value: np.ndarray, slope: np.ndarray) -> int:
-    """Write the weights of the four points -1, 0, 1, 2 for the cubic through them at `fraction`, and their derivatives."""
-    f = fraction
-    value[0] = -f * (f - 1.0) * (f - 2.0) / 6.0
-    value[1] = (f + 1.0) * (f - 1.0) * (f - 2.0) / 2.0
-    value[2] = -(f + 1.0) * f * (f - 2.0) / 2.0
-    value[3] = (f + 1.0) * f * (f - 1.0) / 6.0
-    slope[0] = -(3.0 * f * f - 6.0 * f + 2.0) / 6.0
-    slope[1] = (3.0 * f * f - 4.0 * f - 1.0) / 2.0
-    slope[2] = -(3.0 * f * f - 2.0 * f - 2.0) / 2.0
-    slope[3] = (3.0 * f * f - 1.0) / 6.0
-    return 0
-
-
-@kernel
-def mode_cell(energy_mev: float, first_mev: float, step_mev: float, n_nodes: int) -> int:
-    """Return the node below an energy, such that the four nodes around it exist."""
-    return min(max(int(math.floor((energy_mev - first_mev) / step_mev)), 1), n_nodes - 3)
-
-
-@kernel
-def interpolate_lines(
-    tables: np.ndarray,  # (nodes, phases, channels) of one mode and table
-    node: int,
-    node_weights: np.ndarray,
-    shift_cell: int,
-    shift_weights: np.ndarray,
-    out: np.ndarray,
-) -> int:
-    """Add the interpolated line to `out`."""
-    phases = tables.shape[1]
-    n = out.shape[0]
-    for a in range(4):
-        for b in range(4):
-            weight = node_weights[a] * shift_weights[b]
-            fine = shift_cell - 1 + b
-            channel = fine // phases
-            row = tables[node - 1 + a, fine - channel * phases, PAD_CHANNELS + channel : PAD_CHANNELS + channel + n]
-            for i in range(n):
-                out[i] += weight * row[i]
-    return 0
+def work_size(n_channels: int) -> int:
+    """Return how many numbers of scratch the model of a spectrum needs."""
+    return 8 * n_channels + 16
 
 
 @kernel
@@ -79,27 +47,21 @@ def correction_lines(
     node_step_mev: float,
     dispersion_mev: float,
     corrections: np.ndarray,  # out (modes, 4, channels)
+    work: np.ndarray,
 ) -> int:
     """Tabulate the derivative lines at the starting energies and shift; they stay fixed during a fit.
 
     A mode's line changes by a few per cent with width and tails, so their dependence on the last tenths of
     a meV is of second order (< 1e-4 of the line).
     """
-    wa = np.empty(4)
-    wb = np.empty(4)
-    da = np.empty(4)
-    db = np.empty(4)
     n_modes = tables.shape[0]
-    position = -params[1] * tables.shape[3] / dispersion_mev
-    cell = int(math.floor(position))
-    cubic_weights(position - cell, wb, db)
-    corrections[:, :, :] = 0.0
+    none = work[:0]
     for m in range(n_modes):
-        energy = params[N_LOCAL + n_modes + m]
-        node = mode_cell(energy, first_node_mev[m], node_step_mev, tables.shape[2])
-        cubic_weights((energy - first_node_mev[m]) / node_step_mev - node, wa, da)
         for t in range(4):
-            interpolate_lines(tables[m, t + 1], node, wa, cell, wb, corrections[m, t])
+            moved_line(
+                tables[m, t + 1], params[N_LOCAL + n_modes + m], first_node_mev[m], node_step_mev, params[1],
+                dispersion_mev, work, corrections[m, t], none, none,
+            )  # fmt: skip
     return 0
 
 
@@ -111,6 +73,8 @@ def zero_loss_rows(
     reference: np.ndarray,  # FWHM, loss exponent, gain exponent
     jacobian: np.ndarray,
     model: np.ndarray,
+    work: np.ndarray,
+    bits: np.ndarray,
 ) -> int:
     """Write the zero-loss peak into `model` and its derivatives into rows 0 to 4.
 
@@ -125,9 +89,7 @@ def zero_loss_rows(
     root_loss = math.exp(ln2 / tail_loss)
     root_gain = math.exp(ln2 / tail_gain)
     n = energies_mev.shape[0]
-    points = np.empty((4, 2 * n))
-    bits = np.empty(2 * n, np.int64)
-    squares, base, logs, values = points[0], points[1], points[2], points[3]
+    squares, base, logs, values = work[: 2 * n], work[2 * n : 4 * n], work[4 * n : 6 * n], work[6 * n : 8 * n]
     for k in range(2):
         away = params[1] - (offset if k else -offset)
         for i in range(n):
@@ -135,12 +97,12 @@ def zero_loss_rows(
             q = (2.0 * x / width) * (2.0 * x / width)
             squares[k * n + i] = q
             base[k * n + i] = 1.0 + ((root_loss if x > 0.0 else root_gain) - 1.0) * q
-    log_array(base, logs, bits)
+    log_array(base, logs, bits[: 2 * n])
     for k in range(2):
         away = params[1] - (offset if k else -offset)
         for i in range(n):
             values[k * n + i] = -(tail_loss if energies_mev[i] > away else tail_gain) * logs[k * n + i]
-    exp_array(values, logs, bits)
+    exp_array(values, logs, bits[: 2 * n])
     for i in range(n):
         total, by_shift, by_width, by_loss, by_gain = 0.0, 0.0, 0.0, 0.0, 0.0
         for k in range(2):
@@ -167,36 +129,108 @@ def zero_loss_rows(
 
 
 @kernel
-def evaluate(
+def measured_factor(
     params: np.ndarray,
-    energies_mev: np.ndarray,
     dispersion_mev: float,
-    reference: np.ndarray,
+    factor: np.ndarray,  # (phases, channels + 2 PAD), or (0, 0): none was measured
+    jacobian: np.ndarray,
+    model: np.ndarray,
+    work: np.ndarray,
+) -> int:
+    """Multiply the zero-loss peak by what a vacuum measurement says of its shape beyond the split Pearson VII."""
+    if factor.shape[0] == 0:
+        return 0
+    n = model.shape[0]
+    phases = factor.shape[0]
+    position = -params[1] * phases / dispersion_mev
+    cell = int(math.floor(position))
+    b0, b1, b2, b3 = cubic_weights(position - cell)
+    s0, s1, s2, s3 = cubic_slopes(position - cell)
+    scale = -phases / dispersion_mev
+    value, slope = work[:n], work[n : 2 * n]
+    for i in range(n):
+        value[i] = 0.0
+    for i in range(n):
+        slope[i] = 0.0
+    for k in range(4):
+        fine = cell - 1 + k
+        channel = fine // phases
+        row = factor[fine - channel * phases, PAD_CHANNELS + channel : PAD_CHANNELS + channel + n]
+        add_scaled(b0 if k == 0 else (b1 if k == 1 else (b2 if k == 2 else b3)), row, value)
+        add_scaled(scale * (s0 if k == 0 else (s1 if k == 1 else (s2 if k == 2 else s3))), row, slope)
+    for r in range(5):
+        row = jacobian[r]
+        for i in range(n):
+            row[i] *= value[i]
+    by_shift = jacobian[1]
+    for i in range(n):
+        by_shift[i] += model[i] * slope[i]
+    for i in range(n):
+        model[i] *= value[i]
+    return 0
+
+
+@kernel
+def background_rows(
+    params: np.ndarray,
+    background: np.ndarray,  # (3, n): x, x₂, tie
+    kind: int,
+    jacobian: np.ndarray,
+    model: np.ndarray,
+    work: np.ndarray,
+    bits: np.ndarray,
+) -> int:
+    """Add the background to `model` and write rows 5 to 7.
+
+    LINEAR: level + slope · x. EXPONENTIAL: tie · level · exp(slope · x + bend · x₂), which with x = -ln E is a power law, with
+    x = -E an exponential, with x = E and x₂ = E² the exponential of a polynomial; `tie` holds what links gain to loss side.
+    """
+    n = model.shape[0]
+    level, slope, bend = params[5], params[6], params[7]
+    x, x2, tie = background[0], background[1], background[2]
+    row5, row6, row7 = jacobian[5], jacobian[6], jacobian[7]
+    if kind == LINEAR:
+        for i in range(n):
+            row5[i] = 1.0
+        for i in range(n):
+            row6[i] = x[i]
+        for i in range(n):
+            row7[i] = 0.0
+        for i in range(n):
+            model[i] += level + slope * x[i]
+        return 0
+    power, value = work[:n], work[n : 2 * n]
+    for i in range(n):
+        power[i] = slope * x[i] + bend * x2[i]
+    exp_array(power, value, bits[:n])
+    for i in range(n):
+        row5[i] = tie[i] * value[i]
+    for i in range(n):
+        row6[i] = level * row5[i] * x[i]
+    for i in range(n):
+        row7[i] = level * row5[i] * x2[i]
+    for i in range(n):
+        model[i] += level * row5[i]
+    return 0
+
+
+@kernel
+def mode_rows(
+    params: np.ndarray,
+    dispersion_mev: float,
     tables: np.ndarray,
     first_node_mev: np.ndarray,
     node_step_mev: float,
     corrections: np.ndarray,
     jacobian: np.ndarray,
     model: np.ndarray,
+    work: np.ndarray,
 ) -> int:
-    """Write model (n,) and all rows of the Jacobian (parameters, n)."""
-    n = energies_mev.shape[0]
+    """Add the modes to `model` and to the zero-loss rows; write their own rows."""
+    n = model.shape[0]
     n_modes = tables.shape[0]
-    zero_loss_rows(params, energies_mev, dispersion_mev, reference, jacobian, model)
-    for i in range(n):
-        ramp = max(energies_mev[i], 0.0) * 0.01
-        jacobian[5, i] = 1.0
-        jacobian[6, i] = ramp
-        model[i] += params[5] + params[6] * ramp
-    wa = np.empty(4)
-    wb = np.empty(4)
-    da = np.empty(4)
-    db = np.empty(4)
-    phases = tables.shape[3]
-    position = -params[1] * phases / dispersion_mev
-    cell = int(math.floor(position))
-    cubic_weights(position - cell, wb, db)
-    by_shift = -phases / dispersion_mev
+    scratch, moved, tilted = work[: n + 3], work[n + 3 : 2 * n + 3], work[2 * n + 3 : 3 * n + 3]
+    p2, p3, p4 = params[2], params[3], params[4]
     for m in range(n_modes):
         area = params[N_LOCAL + m]
         energy = params[N_LOCAL + n_modes + m]
@@ -204,40 +238,47 @@ def evaluate(
         row_area = jacobian[N_LOCAL + m]
         row_energy = jacobian[N_LOCAL + n_modes + m]
         row_width = jacobian[N_LOCAL + 2 * n_modes + m]
-        correction = corrections[m]
-        node = mode_cell(energy, first_node_mev[m], node_step_mev, tables.shape[2])
-        cubic_weights((energy - first_node_mev[m]) / node_step_mev - node, wa, da)
+        c0, c1, c2, c3 = corrections[m, 0], corrections[m, 1], corrections[m, 2], corrections[m, 3]
+        moved_line(
+            tables[m, 0], energy, first_node_mev[m], node_step_mev, params[1], dispersion_mev, scratch, row_area, tilted,
+            moved,
+        )  # fmt: skip
         for i in range(n):
-            row_area[i] = (
-                params[2] * correction[0, i]
-                + params[3] * correction[1, i]
-                + params[4] * correction[2, i]
-                + extra * correction[3, i]
-            )
-            row_energy[i] = 0.0
-            row_width[i] = area * correction[3, i]
-        for b in range(4):
-            fine = cell - 1 + b
-            channel = fine // phases
-            phase = fine - channel * phases
-            low = PAD_CHANNELS + channel
-            row0 = tables[m, 0, node - 1, phase, low : low + n]
-            row1 = tables[m, 0, node, phase, low : low + n]
-            row2 = tables[m, 0, node + 1, phase, low : low + n]
-            row3 = tables[m, 0, node + 2, phase, low : low + n]
-            for_value = wb[b]
-            for_energy = area * wb[b] / node_step_mev
-            for_shift = area * db[b] * by_shift
-            # Nodes first: the line at this energy serves value and shift alike.
-            for i in range(n):
-                line = wa[0] * row0[i] + wa[1] * row1[i] + wa[2] * row2[i] + wa[3] * row3[i]
-                slope = da[0] * row0[i] + da[1] * row1[i] + da[2] * row2[i] + da[3] * row3[i]
-                row_area[i] += for_value * line
-                row_energy[i] += for_energy * slope
-                jacobian[1, i] += for_shift * line
+            row_area[i] += p2 * c0[i] + p3 * c1[i] + p4 * c2[i] + extra * c3[i]
         for i in range(n):
-            model[i] += area * row_area[i]
-            jacobian[2, i] += area * correction[0, i]
-            jacobian[3, i] += area * correction[1, i]
-            jacobian[4, i] += area * correction[2, i]
+            row_energy[i] = area * tilted[i]
+        for i in range(n):
+            row_width[i] = area * c3[i]
+        add_scaled(area, row_area, model)
+        add_scaled(area, moved, jacobian[1])
+        add_scaled(area, c0, jacobian[2])
+        add_scaled(area, c1, jacobian[3])
+        add_scaled(area, c2, jacobian[4])
     return 0
+
+
+@kernel
+def evaluate(
+    params: np.ndarray,
+    energies_mev: np.ndarray,
+    dispersion_mev: float,
+    reference: np.ndarray,
+    background: np.ndarray,
+    kind: int,
+    factor: np.ndarray,
+    tables: np.ndarray,
+    first_node_mev: np.ndarray,
+    node_step_mev: float,
+    corrections: np.ndarray,
+    jacobian: np.ndarray,
+    model: np.ndarray,
+    work: np.ndarray,
+    bits: np.ndarray,
+) -> int:
+    """Write model (n,) and all rows of the Jacobian (parameters, n)."""
+    zero_loss_rows(params, energies_mev, dispersion_mev, reference, jacobian, model, work, bits)
+    measured_factor(params, dispersion_mev, factor, jacobian, model, work)
+    background_rows(params, background, kind, jacobian, model, work, bits)
+    return mode_rows(
+        params, dispersion_mev, tables, first_node_mev, node_step_mev, corrections, jacobian, model, work
+    )  # fmt: skip

@@ -9,19 +9,24 @@ import numpy as np
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.forward import correction_lines, evaluate
 from phonon_eels.kernels.likelihood import (
+    AT_BOUND,
     CONVERGED,
     MAX_ITERATIONS,
     NO_DATA,
     SINGULAR,
+    deviations,
     dot,
-    finish,
     normal_equations,
     objective,
+    sum_up,
 )
 from phonon_eels.kernels.linear import cholesky, solve_factored
 
+Array = np.ndarray
+
 ENOUGH = 1e-4
-"""A step that lowers the objective by less ends the fit: it moves no parameter by more than 0.01 standard deviations."""
+"""A step that would lower the objective by less is the last: it moves no parameter by more than 0.01 standard deviations,
+and what remains after it is smaller again by the share of the curvature that the Fisher matrix misses."""
 FIRST_DAMPING = 1e-3
 LEAST_DAMPING = 1e-9
 TRIALS = 12
@@ -29,17 +34,17 @@ TRIALS = 12
 
 @kernel
 def active_set(
-    params: np.ndarray,
-    free: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    prior_mean: np.ndarray,
-    prior_precision: np.ndarray,
-    jacobian: np.ndarray,
-    weight: np.ndarray,
-    residual: np.ndarray,
-    weighted: np.ndarray,
-    index: np.ndarray,
+    params: Array,
+    free: Array,
+    lower: Array,
+    upper: Array,
+    prior_mean: Array,
+    prior_precision: Array,
+    jacobian: Array,
+    weight: Array,
+    residual: Array,
+    weighted: Array,
+    index: Array,
 ) -> int:
     """Write the free parameters that no bound holds back into `index`; return their number."""
     n_index = 0
@@ -58,12 +63,10 @@ def active_set(
 
 
 @kernel
-def damped_step(
-    matrix: np.ndarray, gradient: np.ndarray, n_index: int, damping: float, damped: np.ndarray, step: np.ndarray
-) -> int:
+def damped_step(matrix: Array, gradient: Array, n_index: int, damping: float, damped: Array, step: Array) -> int:
     """Write the step of the damped normal equations; return 0, or 1 if they are singular."""
     for a in range(n_index):
-        for b in range(n_index):
+        for b in range(a + 1):
             damped[a, b] = matrix[a, b]
         damped[a, a] += damping * matrix[a, a] + 1e-300
         step[a] = gradient[a]
@@ -74,52 +77,44 @@ def damped_step(
 
 @kernel
 def assess(
-    params: np.ndarray,
-    z: np.ndarray,
-    variance: np.ndarray,
-    shift_e: float,
-    likelihood: int,
-    energies_mev: np.ndarray,
-    dispersion_mev: float,
-    reference: np.ndarray,
-    tables: np.ndarray,
-    first_node_mev: np.ndarray,
-    node_step_mev: float,
-    corrections: np.ndarray,
-    prior_mean: np.ndarray,
-    prior_precision: np.ndarray,
-    jacobian: np.ndarray,
-    vectors: np.ndarray,
-) -> float:
-    """Evaluate the model at `params`; return the objective, leave Jacobian, weights and residuals."""
+    params: Array, z: Array, variance: Array, shift_e: float, likelihood: int,
+    energies_mev: Array, dispersion_mev: float, reference: Array, background: Array, kind: int,
+    factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float,
+    corrections: Array, prior_mean: Array, prior_precision: Array, jacobian: Array,
+    vectors: Array, work: Array, bits: Array,
+) -> float:  # fmt: skip
+    """Evaluate model, Jacobian, weights and residuals at `params` and return the objective."""
     evaluate(
-        params, energies_mev, dispersion_mev, reference, tables, first_node_mev, node_step_mev, corrections, jacobian,
-        vectors[0],
+        params, energies_mev, dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev,
+        corrections, jacobian, vectors[0], work, bits,
     )  # fmt: skip
     return objective(
-        z, variance, vectors[0], shift_e, likelihood, params, prior_mean, prior_precision, vectors[1], vectors[2]
-    )
+        z, variance, vectors[0], shift_e, likelihood, params, prior_mean, prior_precision, vectors[1], vectors[2], work, bits
+    )  # fmt: skip
 
 
 @kernel
 def propose(
-    params: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    index: np.ndarray,
+    params: Array,
+    lower: Array,
+    upper: Array,
+    index: Array,
     n_index: int,
-    step: np.ndarray,
-    gradient: np.ndarray,
-    trial: np.ndarray,
-) -> float:
-    """Write the parameters after a step, kept inside the bounds; return the decrease that the step predicts."""
+    step: Array,
+    gradient: Array,
+    trial: Array,
+) -> tuple[float, bool]:
+    """Write the parameters after a step, kept inside the bounds; return the decrease it predicts, and whether a bound cut it."""
     predicted = 0.0
-    trial[:] = params
+    cut = False
+    for p in range(params.shape[0]):
+        trial[p] = params[p]
     for a in range(n_index):
         p = index[a]
         predicted += step[a] * gradient[a]
         trial[p] = min(max(params[p] + step[a], lower[p]), upper[p])
-    return predicted
+        cut = cut or trial[p] != params[p] + step[a]
+    return predicted, cut
 
 
 @kernel
@@ -135,63 +130,28 @@ def next_damping(damping: float, gained: float, predicted: float) -> float:
 
 
 @kernel
-def sum_up(vectors: np.ndarray, value: float, iterations: int, outcome: np.ndarray) -> int:
-    """Write objective, Pearson's chi-squared, channels used and iterations; return the channels used."""
-    used = 0
-    chi_squared = 0.0
-    for i in range(vectors.shape[1]):
-        chi_squared += vectors[1, i] * vectors[2, i] * vectors[2, i]
-        used += vectors[1, i] > 0.0
-    outcome[0], outcome[1], outcome[2], outcome[3] = value, chi_squared, used, iterations
-    return used
+def minimise(
+    z: Array, variance: Array, shift_e: float, likelihood: int, energies_mev: Array,
+    dispersion_mev: float, reference: Array, background: Array, kind: int, factor: Array,
+    tables: Array, first_node_mev: Array, node_step_mev: float, corrections: Array, free: Array,
+    lower: Array, upper: Array, prior_mean: Array, prior_precision: Array, max_iterations: int,
+    exact: bool, params: Array, jacobian: Array, rows: Array, vectors: Array,
+    matrices: Array, columns: Array, index: Array, work: Array, bits: Array,
+) -> tuple[int, float, int, int]:  # fmt: skip
+    """Bring `params` to the least objective; return status, objective, iterations, and the number of free parameters in `index`.
 
-
-@kernel
-def fit_one(
-    z: np.ndarray,
-    variance: np.ndarray,
-    shift_e: float,
-    likelihood: int,
-    energies_mev: np.ndarray,
-    dispersion_mev: float,
-    reference: np.ndarray,
-    tables: np.ndarray,
-    first_node_mev: np.ndarray,
-    node_step_mev: float,
-    free: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    prior_mean: np.ndarray,
-    prior_precision: np.ndarray,
-    max_iterations: int,
-    params: np.ndarray,
-    std: np.ndarray,
-    jacobian: np.ndarray,
-    corrections: np.ndarray,
-    vectors: np.ndarray,  # scratch (5, n)
-    matrices: np.ndarray,  # scratch (3, P, P)
-    columns: np.ndarray,  # scratch (4, P)
-    index: np.ndarray,  # scratch (P,) of integers
-    outcome: np.ndarray,  # out: objective, Pearson chi², channels used, iterations
-) -> int:
-    """Fit one spectrum by Levenberg-Marquardt with an active set for the bounds; return the status.
-
-    `params` holds the start and receives the estimate, `std` the standard deviations from the Fisher matrix
-    (NaN where fixed or at a bound). Afterwards `jacobian`, `vectors[1]` (weights) and `vectors[2]` (residuals) belong
-    to the estimate.
+    The last step is taken without evaluating the model there once more (its gain is known), unless `exact`. Jacobian, weights,
+    residuals and normal equations belong to the point before it.
     """
     weight, residual, weighted = vectors[1], vectors[2], vectors[3]
     gradient, step, trial = columns[0], columns[1], columns[2]
-    std[:] = math.nan
-    for p in range(params.shape[0]):
-        params[p] = min(max(params[p], lower[p]), upper[p])
-    correction_lines(params, tables, first_node_mev, node_step_mev, dispersion_mev, corrections)
     value = assess(
-        params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev,
-        node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
+        params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+        first_node_mev, node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors, work, bits,
     )  # fmt: skip
     damping, predicted = FIRST_DAMPING, 0.0
     status, iterations, n_index, rejected = MAX_ITERATIONS, 0, 0, 0
+    stale = True
     while iterations < max_iterations:
         if rejected == 0:
             iterations += 1
@@ -199,23 +159,27 @@ def fit_one(
                 params, free, lower, upper, prior_mean, prior_precision, jacobian, weight, residual, weighted, index
             )
             normal_equations(
-                jacobian, weight, residual, index, n_index, params, prior_mean, prior_precision, weighted, matrices[0],
-                gradient,
+                jacobian, weight, residual, index, n_index, params, prior_mean, prior_precision, rows, matrices[0], gradient
             )  # fmt: skip
+            stale = False
         if n_index == 0 or rejected == TRIALS:
             status = CONVERGED if 0 < n_index and predicted < 100.0 * ENOUGH else SINGULAR
             break
         if damped_step(matrices[0], gradient, n_index, damping, matrices[1], step) == 0:
-            predicted = propose(params, lower, upper, index, n_index, step, gradient, trial)
+            predicted, cut = propose(params, lower, upper, index, n_index, step, gradient, trial)
+            last = predicted * (1.0 + damping) < ENOUGH
+            if last and not cut and not exact and rejected == 0:
+                params[:] = trial
+                return CONVERGED, value - predicted, iterations, n_index
             new = assess(
-                trial, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev,
-                node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
+                trial, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor,
+                tables, first_node_mev, node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors, work, bits,
             )  # fmt: skip
             if new <= value + 1e-9 * abs(value):
                 damping = next_damping(damping, value - new, predicted)
-                value, rejected = new, 0
+                value, rejected, stale = new, 0, True
                 params[:] = trial
-                if predicted < ENOUGH:
+                if last:
                     status = CONVERGED
                     break
                 continue
@@ -223,12 +187,57 @@ def fit_one(
         damping = max(10.0 * damping, 1e-6)
     if rejected > 0:  # what the last trial left belongs to a point that was not taken
         assess(
-            params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, tables, first_node_mev,
-            node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors,
+            params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+            first_node_mev, node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors, work, bits,
         )  # fmt: skip
-    if sum_up(vectors, value, iterations, outcome) <= free.sum():
-        return NO_DATA
-    return finish(
-        jacobian, weight, residual, index, n_index, free, params, prior_mean, prior_precision, weighted, matrices, columns,
-        std, status,
+    if stale:
+        normal_equations(
+            jacobian, weight, residual, index, n_index, params, prior_mean, prior_precision, rows, matrices[0], gradient
+        )  # fmt: skip
+    return status, value, iterations, n_index
+
+
+@kernel
+def fit_one(
+    z: Array, variance: Array, shift_e: float,
+    lags: Array,  # correlations that channels share, (0,) for none; see `likelihood.spread_row`
+    likelihood: int, energies_mev: Array, dispersion_mev: float, reference: Array, background: Array,
+    kind: int, factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float,
+    free: Array, lower: Array, upper: Array, prior_mean: Array, prior_precision: Array,
+    max_iterations: int, exact: bool, params: Array, std: Array, jacobian: Array,
+    corrections: Array,
+    rows: Array,  # scratch (P + 5, n)
+    vectors: Array,  # scratch (5, n)
+    matrices: Array,  # scratch (4, P + 4, P + 4)
+    columns: Array,  # scratch (5, P)
+    index: Array,  # scratch (P,) of integers
+    work: Array,  # scratch (work_size(n),)
+    bits: Array,  # scratch (2n,) of integers
+    outcome: Array,  # out (7,), see `likelihood.sum_up`, and what the fit takes from chi-squared
+) -> tuple[int, int]:  # fmt: skip
+    """Fit one spectrum by Levenberg-Marquardt with an active set for the bounds; return status and free parameters in `index`.
+
+    `params` holds the start and receives the estimate, `std` the standard deviations from the Fisher matrix
+    (NaN where fixed or at a bound). Afterwards `jacobian`, `vectors[1]` (weights) and `vectors[2]` (residuals) belong
+    to the estimate, or if not `exact` to the point a last short step before it; `matrices[1]` holds the Cholesky factor of the Fisher matrix.
+    """
+    n_free = 0
+    for p in range(params.shape[0]):
+        std[p] = math.nan
+        params[p] = min(max(params[p], lower[p]), upper[p])
+        n_free += free[p] != 0
+    correction_lines(params, tables, first_node_mev, node_step_mev, dispersion_mev, corrections, work)
+    status, value, iterations, n_index = minimise(
+        z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+        first_node_mev, node_step_mev, corrections, free, lower, upper, prior_mean, prior_precision, max_iterations, exact,
+        params, jacobian, rows, vectors, matrices, columns, index, work, bits,
     )  # fmt: skip
+    used = sum_up(vectors[1], vectors[2], shift_e, lags, likelihood, value, iterations, outcome)
+    if used <= n_free:
+        return NO_DATA, 0
+    outcome[6] = n_index
+    taken = deviations(rows, vectors[1], shift_e, lags, index, n_index, prior_precision, matrices, vectors[4], std)
+    if taken < 0.0:
+        return SINGULAR, 0
+    outcome[6] = taken
+    return (AT_BOUND if status == CONVERGED and n_index < n_free else status), n_index

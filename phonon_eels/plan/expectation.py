@@ -10,9 +10,10 @@ from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import Material
 from phonon_eels.config.planning import PlanSettings
 from phonon_eels.errors import ConfigError
+from phonon_eels.forward.information import model_at
 from phonon_eels.forward.model import ForwardModel, build_forward_model, fit_window
 from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
-from phonon_eels.kernels.forward import N_LOCAL, correction_lines, evaluate
+from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.lineshapes import split_pearson7_area
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.lattice.stack import Stack, planes_between, stack_of
@@ -166,9 +167,10 @@ def expect(plan: PlanSettings, material: Material, model: ForwardModel | None = 
     params[:, 0] = electrons_per_position(plan) / peak_area * spectrum.dispersion_mev
     background = plan.specimen.background_share_per_mev * electrons_per_position(plan) * spectrum.dispersion_mev
     params[:, 5] = background
+    params[:, 6:8] = model.background_shape
     params[:, N_LOCAL : N_LOCAL + modes] = half_slab.areas_e
     params[:, N_LOCAL + modes : N_LOCAL + 2 * modes] = model.mode_energies_mev
-    counts = np.stack([_mean_counts(model, row) for row in params])
+    counts = np.stack([model_at(model, row)[0] for row in params])
     image = SpectrumImage(
         counts[None],
         EnergyAxis(float(model.energies_mev[0]), model.dispersion_mev, model.energies_mev.size),
@@ -185,19 +187,3 @@ def expect(plan: PlanSettings, material: Material, model: ForwardModel | None = 
         for energies in (False, True)
     )  # fmt: skip
     return Expectation(model, half_slab, counts, held, free)
-
-
-def _mean_counts(model: ForwardModel, params: np.ndarray) -> np.ndarray:
-    """Return the expected electrons of one spectrum, from the kernel that fits."""
-    n = model.energies_mev.size
-    corrections = np.empty((model.n_modes, 4, n))
-    jacobian, mean = np.empty((model.n_params, n)), np.empty(n)
-    tables = model.tables
-    correction_lines(
-        params, tables.values, tables.first_node_mev, tables.node_step_mev, model.dispersion_mev, corrections
-    )
-    evaluate(
-        params, model.energies_mev, model.dispersion_mev, model.reference, tables.values, tables.first_node_mev,
-        tables.node_step_mev, corrections, jacobian, mean,
-    )  # fmt: skip
-    return mean

@@ -9,11 +9,12 @@ import numpy as np
 from phonon_eels.config import Material
 from phonon_eels.config.planning import PlanSettings
 from phonon_eels.forward.mean import LOG_FWHM_STD
+from phonon_eels.forward.scan import SHOWN_SIGMA
 from phonon_eels.lattice.modulation import UnitFit
 from phonon_eels.plan.expectation import Expectation, stack_of_plan
 from phonon_eels.plan.planes import positions_per_unit, unit_std_mev, units_per_scan
 from phonon_eels.plan.power import detectable_amplitude
-from phonon_eels.steps.fit_peaks import VANISHED_SIGMA, prior_stds
+from phonon_eels.steps.fit_peaks import prior_stds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ def mode_table(plan: PlanSettings, material: Material, expectation: Expectation,
         area = float(half.areas_e[on_top, m])
         std = unit_std_mev(plan, unit, m)
         noise = float(expectation.free.areas(expectation.free.std)[0, on_top, m])
-        status = "vanished" if not area > VANISHED_SIGMA * noise else "ok"
+        status = "vanished" if not area > SHOWN_SIGMA * noise else "ok"
         if status == "ok" and local > PRIOR_DOMINATED * prior[m]:
             status = "prior dominated"
         rows.append({

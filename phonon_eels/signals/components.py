@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from hyperspy.component import Component
 
-from phonon_eels.kernels.forward import N_LOCAL, correction_lines, evaluate, zero_loss_rows
+from phonon_eels.kernels.forward import LINEAR, N_LOCAL, correction_lines, evaluate, work_size, zero_loss_rows
 from phonon_eels.kernels.response import FineGrid, ModeTables, ZeroLossShape, build_mode_tables
 
 SHAPE_PARAMETERS = ("center_mev", "log_width", "log_tail_loss", "log_tail_gain")
@@ -75,7 +75,8 @@ class PhononZeroLoss(_PhononComponent):
         energies = self._energies(x)
         values = np.array([self.height.value, *(getattr(self, name).value for name in SHAPE_PARAMETERS)], dtype=float)
         jacobian, model = np.empty((N_LOCAL, energies.size)), np.empty(energies.size)
-        zero_loss_rows(values, energies, self.dispersion_mev, self.reference, jacobian, model)
+        work, bits = np.empty(work_size(energies.size)), np.empty(2 * energies.size, np.int64)
+        zero_loss_rows(values, energies, self.dispersion_mev, self.reference, jacobian, model, work, bits)
         return model / self.per_value
 
 
@@ -144,15 +145,17 @@ class PhononMode(_PhononComponent):
         nearest = int(np.floor(place + 0.5))
         shape = (getattr(self, name).value for name in SHAPE_PARAMETERS[1:])
         params = np.array(
-            [0.0, (place - nearest) * dispersion, *shape, 0.0, 0.0, self.area.value, self.energy_mev.value, 0.0]
+            [0.0, (place - nearest) * dispersion, *shape, 0.0, 0.0, 0.0, self.area.value, self.energy_mev.value, 0.0]
         )
         tables = self._tables
         corrections, jacobian, model = np.zeros((1, 4, n)), np.zeros((params.size, n)), np.zeros(n)
         args = (tables.values, tables.first_node_mev, tables.node_step_mev)
-        correction_lines(params, *args, dispersion, corrections)
+        work, bits = np.empty(work_size(n)), np.empty(2 * n, np.int64)
+        correction_lines(params, *args, dispersion, corrections, work)
         window = (first + np.arange(n)) * dispersion
         reference = np.array([float(value) for value in self.description["zero_loss"]])
-        evaluate(params, window, dispersion, reference, *args, corrections, jacobian, model)
+        nothing = (np.zeros((3, n)), LINEAR, np.zeros((0, 0)))
+        evaluate(params, window, dispersion, reference, *nothing, *args, corrections, jacobian, model, work, bits)
         channel = np.round((energies - energies[0]) / dispersion).astype(int) - nearest - first
         inside = (channel >= 0) & (channel < n)
         return np.where(inside, model[np.clip(channel, 0, n - 1)], 0.0) / self.per_value

@@ -8,6 +8,7 @@ import numpy as np
 from hyperspy.models.model1d import Model1D
 
 from phonon_eels.config import Material
+from phonon_eels.errors import DataError
 from phonon_eels.signals.components import SHAPE_PARAMETERS, PhononBackground, PhononMode, PhononZeroLoss
 from phonon_eels.units import MEV_PER_ENERGY_UNIT
 
@@ -36,6 +37,11 @@ def fitted_model(signal: BaseSignal, image: SpectrumImage, fit: StepResult, mate
     """
     assert fit.maps is not None
     told, maps = fit.summary["model"], fit.maps
+    if told["settings"]["background"] not in ("none", "constant", "linear"):
+        raise DataError(
+            f"a fit with fit_peaks.background = {told['settings']['background']} has no HyperSpy component for its "
+            "background; fit with none, constant or linear to hand the model to HyperSpy"
+        )
     axis = signal.axes_manager.signal_axes[0]
     scale_mev = MEV_PER_ENERGY_UNIT.get(str(axis.units), image.energy.dispersion_mev / axis.scale)
     units = {"mev_per_unit": scale_mev, "per_value": float(axis.scale) if axis.is_binned else 1.0}

@@ -12,10 +12,12 @@ from phonon_eels.component_fit.result import STATUS_WORDS
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
+from phonon_eels.forward.information import sensitivities, vacuum_deviations
 from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel, fit_mean, width_groups
 from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window, rebuilt
 from phonon_eels.forward.pooled import COLUMNS, ROWS, Pooled, block_sums, local_energies, pool_scores, relative_to
-from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
+from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
+from phonon_eels.forward.vacuum import VacuumReference, fit_vacuum
 from phonon_eels.forward.zero_loss import NARROW_CHANNELS
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
@@ -24,19 +26,26 @@ from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
 from phonon_eels.steps.classic_peaks import classic_maps, fit_classic_positions, pooled_settings
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
-from phonon_eels.steps.peak_tables import from_true_zero, local_maps, mean_table, mode_table, pair_table, true_zero
+from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, from_zero, limit_maps, peak_maps
+from phonon_eels.steps.peak_tables import (
+    from_true_zero,
+    local_maps,
+    mean_table,
+    mode_table,
+    pair_table,
+    sensitivity_summary,
+    true_zero,
+)
 from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
+from phonon_eels.steps.thermometry import measure_temperature
 from phonon_eels.units import thermal_energy_mev
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROOM_TEMPERATURE_K = 293.0
-VANISHED_SIGMA = 3.0
-"""A mode whose area is below this many standard deviations has no energy at that position."""
 SEEN_SIGMA = 2.0
-MODE_STATUS = ("ok", "prior_dominated", "vanished", "failed")
 RELINEARISATIONS = 3
 PLASMON_MEV = 3000.0
 """Modes above this are plasmons, which an electron may excite more than once."""
@@ -47,6 +56,7 @@ class Prepared:
     """What all passes over the scan share."""
 
     model: ForwardModel
+    mean_model: MeanModel
     mean: MeanFit
     alignment: Alignment
     starts: np.ndarray
@@ -76,31 +86,42 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
             "fit_peaks on the forward route needs raw counts, but the image was denoised, which correlates its noise; "
             "set denoise.method to none"
         )
-    shared_settings = pooled_settings(settings)
+    classic = context.route == "classic"
+    shared_settings = pooled_settings(settings) if classic else settings
     prepared = prepare(image, shared_settings, context)
     usable_prior = prior_stds(prepared.model, context.material)
     model, by_rows, by_columns, held, starts = pool(image, prepared, shared_settings, context)
-    if context.route == "classic":
+    if classic:
         lines = fit_classic_positions(image, model, usable_prior, settings, context)
         good, fit_status = lines.usable, lines.status
         meanings: tuple[str, ...] = STATUS_WORDS
-        values, mode_status = classic_maps(lines, model, usable_prior, VANISHED_SIGMA)
+        values, mode_status = classic_maps(lines, model, usable_prior, SHOWN_SIGMA)
+        found = limit_maps(held, model, context.material, good, values, mode_status)
     else:
         fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
         good, fit_status, meanings = np.isin(fit.status, (CONVERGED, AT_BOUND)), fit.status, STATUS_MEANINGS
-        values, mode_status = peak_maps(fit, model, good, usable_prior)
-        values |= local_maps(fit, model, prepared.alignment, image.energy, good)
-        values["energy_mev"] = (values["energy_mev"][0] - true_zero(context)[0], "meV")
+        found = peak_maps(fit, held, model, context.material, good, usable_prior)
+        found.values.update(local_maps(fit, model, prepared.alignment, image.energy, good))
+        found = from_zero(found, true_zero(context)[0])
     if not good.any():
         raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
+    values, mode_status = found.values, found.mode_status
     maps = scan_dataset(image, values, fit_status, meanings, modes=model.mode_names)
-    flags = {"units": "1", "flag_values": np.arange(4, dtype=np.int16), "flag_meanings": " ".join(MODE_STATUS)}
-    maps["mode_status"] = (("mode", "row", "column"), mode_status.astype(np.int16), flags)
+    for name, (numbers, words) in found.flags.items():
+        joined = " ".join(word.replace(" ", "_") for word in words)
+        flags = {"units": "1", "flag_values": np.arange(len(words), dtype=np.int16), "flag_meanings": joined}
+        maps[name] = (("mode", "row", "column"), numbers.astype(np.int16), flags)
+    temperatures, temperature, warmth = measure_temperature(
+        image, prepared.mean_model, prepared.mean, prepared.alignment, settings.thermometry_tiles, context
+    )
+    typical = np.nanmedian(held.params[good], axis=0)
+    follows, by_vacuum = sensitivities(model, typical), vacuum_deviations(model, typical)
     fitted = describe(model, shared_settings, prepared.thermal_mev)
     tables: dict[str, pd.DataFrame] = {
-        "modes": mode_table(by_rows, by_columns, model, context, mode_status),
+        "modes": mode_table(by_rows, by_columns, model, context, found, follows, by_vacuum),
         "pairs": pair_table(by_rows, by_columns, model, context.material),
         "mean_spectrum": mean_table(prepared.mean),
+        "temperature": temperatures,
     }
     repeats = _reproducibility(image, model, prepared, held, context)
     if repeats is not None:
@@ -111,13 +132,18 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "route": context.route,
         "status_counts": count_status(fit_status, meanings),
         "mode_status_counts": {n: count_status(mode_status[m], MODE_STATUS) for m, n in enumerate(model.mode_names)},
+        "identifiability_counts": {
+            n: count_status(found.identifiability[m], IDENTIFIABILITY) for m, n in enumerate(model.mode_names)
+        },
+        "sensitivities": sensitivity_summary(model.mode_names, follows),
         "mean_chi2_per_dof": prepared.mean.chi2_per_dof,
         "median_p_value": float(np.nanmedian(values["p_value"][0])),
         "zlp_fwhm_mev": quantity(model.reference[0], float("nan"), "meV"),
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
+        "measured_temperature_k": temperature,
     }
     return StepResult(
-        maps=maps, tables=tables, summary=summary, messages=_messages(image, model, good, prepared, context)
+        maps=maps, tables=tables, summary=summary, messages=(*_messages(image, model, good, prepared, context), *warmth)
     )
 
 
@@ -147,14 +173,50 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
     n = max(float(weights.sum()), 1.0)
     narrow = response is not None and shape.fwhm_mev < NARROW_CHANNELS * image.energy.dispersion_mev
     places = alignment.shift_mev[alignment.found] if narrow else None
-    mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal, places)
+    vacuum = None if classic else vacuum_reference(image, settings, alignment, channels, shape, context)
+    if vacuum is not None:
+        response = vacuum.shape
+    mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal, places, vacuum)
     mean = fit_mean(mean_model, total[0] / n, np.maximum(squares[0], 1e-12) / n**2)
     model = build_forward_model(
         settings, material, channels, image.energy.dispersion_mev, mean.zero_loss, thermal,
         energies_mev=mean.energies_fit_mev, fwhm_mev=mean.fwhm_mev,
-        shift_e=0.0 if classic else image.noise.read_noise_e**2,
+        shift_e=0.0 if classic else image.noise.read_noise_e**2, background_shape=(mean.ramp_e, mean.bend),
+        noise_correlation=image.noise.noise_correlation, vacuum=vacuum,
     )  # fmt: skip
-    return Prepared(model, mean, alignment, _starts(mean, context, image.shape[:2]), thermal)
+    return Prepared(model, mean_model, mean, alignment, _starts(mean, context, image.shape[:2]), thermal)
+
+
+def vacuum_reference(
+    image: SpectrumImage,
+    settings: FitPeaks,
+    alignment: Alignment,
+    channels: np.ndarray,
+    shape: ZeroLossShape,
+    context: StepContext,
+) -> VacuumReference | None:
+    """Return the zero-loss peak measured in the region of the scan that the settings call vacuum, None if they call none.
+
+    Raises
+    ------
+    DataError
+        If the region leaves the scan or holds no zero-loss peak.
+    """
+    if settings.vacuum_region is None:
+        return None
+    top, bottom, left, right = settings.vacuum_region
+    rows, columns = image.shape[:2]
+    if bottom > rows or right > columns:
+        raise DataError(
+            f"fit_peaks.vacuum_region = {settings.vacuum_region} leaves the scan of {rows} rows and {columns} columns; give "
+            "first row, row after the last, first column, column after the last"
+        )
+    weights = np.zeros((1, rows, columns))
+    weights[0, top:bottom, left:right] = alignment.found[top:bottom, left:right]
+    if not weights.any():
+        raise DataError("no position of fit_peaks.vacuum_region has a zero-loss peak; give another region")
+    total, squares = aligned_sums(image, alignment, int(channels[0]), channels.size, weights, context.backend)
+    return fit_vacuum(channels * image.energy.dispersion_mev, total[0], np.maximum(squares[0], 1e-12), shape)
 
 
 def _apparent(material: Material, zero_loss_fwhm_mev: float) -> Material:
@@ -281,9 +343,10 @@ def fit_positions(
     A mode that is not seen with its energy held (area below 2 standard deviations) keeps it held: it has no energy to fit.
     """
     seen = held.areas() > SEEN_SIGMA * held.areas(held.std)
+    below = settings.profile_below_sigma if settings.profile_below_sigma > 0.0 else None
     fit = fit_scan(
         image, model, prepared.alignment, starts, context.backend, free_energies=seen, energy_prior_std_mev=prior_std_mev,
-        max_iterations=settings.max_iterations, progress=context.progress,
+        profile_below=below, max_iterations=settings.max_iterations, progress=context.progress,
     )  # fmt: skip
     again = ~np.isin(fit.status, (CONVERGED, AT_BOUND)) & prepared.alignment.found
     if not again.any():
@@ -291,55 +354,10 @@ def fit_positions(
     only = Alignment(np.where(again, prepared.alignment.channel, NO_CHANNEL), prepared.alignment.shift_mev)
     retry = fit_scan(
         image, model, only, _at_energies(prepared.starts, model.mode_energies_mev), context.backend, free_energies=seen,
-        energy_prior_std_mev=prior_std_mev, max_iterations=3 * settings.max_iterations,
+        energy_prior_std_mev=prior_std_mev, profile_below=below, max_iterations=3 * settings.max_iterations,
     )  # fmt: skip
     better = np.isin(retry.status, (CONVERGED, AT_BOUND))
-    for target, source in zip(
-        (fit.params, fit.std, fit.objective, fit.pearson_chi2, fit.n_channels, fit.iterations, fit.status),
-        (
-            retry.params,
-            retry.std,
-            retry.objective,
-            retry.pearson_chi2,
-            retry.n_channels,
-            retry.iterations,
-            retry.status,
-        ),
-        strict=True,
-    ):
-        target[better] = source[better]
-    return fit
-
-
-def peak_maps(
-    fit: ScanFit, model: ForwardModel, good: np.ndarray, prior_std_mev: np.ndarray
-) -> tuple[dict[str, tuple[np.ndarray, str]], np.ndarray]:
-    """Return maps of energies, areas and widths with deviations, and the status of every mode at every position."""
-    from scipy.stats import chi2
-
-    energy, energy_std = (np.moveaxis(fit.energies(v), 2, 0) for v in (fit.params, fit.std))
-    area, area_std = (np.moveaxis(fit.areas(v), 2, 0) for v in (fit.params, fit.std))
-    significant = (area > VANISHED_SIGMA * area_std) & np.isfinite(energy_std)
-    prior = prior_std_mev[:, None, None]
-    status = np.where(significant, np.where(energy_std > 0.5 * prior, 1, 0), 2)
-    status = np.where(good & np.isfinite(area), status, 3)
-    shown = status <= 1
-    n_free = int(model.free(True).sum())
-    dof = np.maximum(fit.n_channels - n_free, 1)
-    widths = np.broadcast_to(model.fwhm_mev[:, None, None], energy.shape)
-    values = {
-        "energy_mev": (np.where(shown, energy, np.nan), "meV"),
-        "energy_mev_std": (np.where(shown, energy_std, np.nan), "meV"),
-        "fwhm_mev": (np.where(shown, widths, np.nan), "meV"),
-        "fwhm_mev_std": (np.full(energy.shape, np.nan), "meV"),
-        "area_e": (np.where(good, area, np.nan), "electrons"),
-        "area_e_std": (np.where(good, area_std, np.nan), "electrons"),
-        "background_e": (np.where(good, fit.params[..., 5], np.nan), "electrons/channel"),
-        "background_e_std": (np.where(good, fit.std[..., 5], np.nan), "electrons/channel"),
-        "deviance_per_dof": (np.where(good, fit.pearson_chi2 / dof, np.nan), "1"),
-        "p_value": (np.where(good, chi2.sf(fit.pearson_chi2, dof), np.nan), "1"),
-    }
-    return values, status
+    return fit.replaced(better, retry)
 
 
 def _messages(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.pooled import Pooled
 from phonon_eels.forward.scan import Alignment, ScanFit
 from phonon_eels.spectrum_image import EnergyAxis
+from phonon_eels.steps.peak_maps import PeakMaps
 from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:
@@ -37,8 +39,12 @@ def local_maps(
         "zlp_log_width": (fit.params[..., 2], fit.std[..., 2], "1"),
         "zlp_log_tail_loss": (fit.params[..., 3], fit.std[..., 3], "1"),
         "zlp_log_tail_gain": (fit.params[..., 4], fit.std[..., 4], "1"),
-        "background_ramp_e": (fit.params[..., 6], fit.std[..., 6], "electrons/channel/100 meV"),
     }
+    if model.background.nonlinear:
+        local["background_slope"] = (fit.params[..., 6], fit.std[..., 6], "1")
+        local["background_bend"] = (fit.params[..., 7], fit.std[..., 7], "1")
+    else:
+        local["background_ramp_e"] = (fit.params[..., 6], fit.std[..., 6], "electrons/channel/100 meV")
     values: dict[str, tuple[np.ndarray, str]] = {}
     for name, (array, std, unit) in local.items():
         values[name] = (np.where(good, array, np.nan), unit)
@@ -73,9 +79,19 @@ def from_true_zero(table: pd.DataFrame, context: StepContext) -> pd.DataFrame:
 
 
 def mode_table(
-    by_rows: Pooled, by_columns: Pooled, model: ForwardModel, context: StepContext, mode_status: np.ndarray
+    by_rows: Pooled,
+    by_columns: Pooled,
+    model: ForwardModel,
+    context: StepContext,
+    maps: PeakMaps,
+    follows: np.ndarray,
+    by_vacuum: np.ndarray,
 ) -> pd.DataFrame:
     """Return one row per mode: scan-wide energy, intrinsic width and mean area.
+
+    `maps` tell how many positions show the mode and how well; `follows` (modes, 3) how its energy follows ln FWHM and the
+    logarithms of the tail exponents of the zero-loss peak; `by_vacuum` (modes,) what the noise of a vacuum measurement
+    leaves in it, common to all positions.
 
     The deviation of an energy is the largest of counting statistics and the jackknives over blocks of rows and of
     columns, which also hold what varies between places. `energy_mev_syst` holds the linearisation of the zero-loss shape
@@ -113,15 +129,26 @@ def mode_table(
                 "energy_mev_std_counting": by_rows.energies_std_mev[m],
                 "energy_mev_syst": float(
                     np.linalg.norm(
-                        [relative * by_rows.energies_mev[m], MODEL_ERROR_FWHM * resolution, true_zero(context)[1]]
+                        [
+                            relative * by_rows.energies_mev[m],
+                            MODEL_ERROR_FWHM * resolution,
+                            true_zero(context)[1],
+                            by_vacuum[m],
+                        ]
                     )
                 ),
+                "energy_mev_syst_vacuum": by_vacuum[m],
                 "fwhm_mev": by_rows.fwhm_mev[m],
                 "fwhm_mev_std": by_rows.fwhm_std_mev[m] if by_rows.fwhm_std_mev[m] > 0.0 else np.nan,
                 "area_e": by_rows.areas_e[m],
                 "area_e_std": area_std[m],
-                "n_positions": int(np.count_nonzero(mode_status[m] <= 1)),
+                "n_positions": int(np.count_nonzero(maps.mode_status[m] <= 1)),
                 "prior_energy_mev_std": prior,
+                "posterior_prior_ratio": energy_std[m] / prior,
+                "energy_mev_crb_position": _median(maps.bound.energy_mev[..., m], maps.mode_status[m] <= 1),
+                "energy_mev_per_ln_fwhm": follows[m, 0],
+                "energy_mev_per_ln_tail_loss": follows[m, 1],
+                "energy_mev_per_ln_tail_gain": follows[m, 2],
                 "identifiable": label,
             }
         )
@@ -131,6 +158,20 @@ def mode_table(
             columns=lambda name: f"apparent_{name}" if name.startswith(("energy_mev", "fwhm_mev")) else name
         )
     return table
+
+
+def sensitivity_summary(names: Sequence[str], follows: np.ndarray) -> dict[str, dict[str, float | str]]:
+    """Return how each mode's energy follows the zero-loss shape, as the summary holds it: meV per unit of a logarithm."""
+    keys = ("per_ln_fwhm", "per_ln_tail_loss", "per_ln_tail_gain")
+    return {
+        name: {**dict(zip(keys, map(float, row), strict=True)), "unit": "meV"}
+        for name, row in zip(names, follows, strict=True)
+    }
+
+
+def _median(values: np.ndarray, kept: np.ndarray) -> float:
+    known = values[kept & np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def energy_deviations(by_rows: Pooled, by_columns: Pooled) -> np.ndarray:

@@ -106,6 +106,7 @@ def render(
     tables = [
         numbers.mode_table(context, word),
         numbers.pair_table(context),
+        numbers.limit_table(context),
         reproducibility_table(context),
         numbers.amplitude_table(context),
         *defence_tables(context),

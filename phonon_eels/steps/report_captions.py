@@ -38,6 +38,10 @@ MODE_MAPS = (
     "Colours span 2–98 % of the values, of energies those of the better-determined half. Hatched grey: no value, "
     "see the status."
 )
+LIMIT_MAPS = (
+    "Cramér-Rao bounds: the least standard deviation that any unbiased estimate of a mode's energy and area could have at each "
+    "position, from the counts alone, with the zero-loss peak, the background and all other modes marginalised. Energies are left out where the bound is above four times that of the best positions."
+)
 WIDTH_MAPS = "Fitted intrinsic FWHM of every mode with its standard deviation."
 MODULATION_SPECTRUM = (
     "Lock-in of every energy channel at the superstructure's wavevector, planes added with the sign of their "

@@ -53,6 +53,7 @@ def recipes(sources: Sources) -> list[Recipe]:
             lattice_figures.profiles,
         ),
         Recipe("mode_maps", "Maps of energy and area", captions.MODE_MAPS.format(word=word), _mode_maps),
+        Recipe("limit_maps", "What the data can tell where", captions.LIMIT_MAPS, _limit_maps),
         Recipe("width_maps", "Maps of the intrinsic width", captions.WIDTH_MAPS, _width_maps),
         Recipe(
             "modulation_spectrum",
@@ -124,6 +125,19 @@ def _mode_maps(sources: Sources) -> Any:
     energy = "energy_mev" if "energy_mev" in maps else "apparent_energy_mev"
     labels = {mode.name: mode.label for mode in sources.context.material.modes}
     return figures.plot_mode_maps(maps, (energy, "area_e"), labels=labels)
+
+
+def _limit_maps(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    maps = sources.maps("fit_peaks", "energy_mev_crb", "apparent_energy_mev_crb")
+    bound = "energy_mev_crb" if "energy_mev_crb" in maps else "apparent_energy_mev_crb"
+    # Where nothing can be told the bound is a hundred meV and would take all colours.
+    values = np.asarray(maps[bound].values, dtype=float)
+    best = [np.quantile(mode[np.isfinite(mode)], 0.05) if np.isfinite(mode).any() else np.nan for mode in values]
+    shown = np.where(values <= 4.0 * np.reshape(best, (-1, 1, 1)), values, np.nan)
+    told = maps.assign({bound: maps[bound].copy(data=shown)})
+    return figures.plot_mode_maps(told, (bound, "area_e_crb"), width_mm=figures.PAGE_MM * 0.7)
 
 
 def _width_maps(sources: Sources) -> Any:

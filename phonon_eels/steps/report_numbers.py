@@ -211,6 +211,52 @@ def pair_table(context: StepContext) -> ReportTable | None:
     return ReportTable("Pairs of neighbouring modes", header, _frozen(lines), note) if lines else None
 
 
+def limit_table(context: StepContext) -> ReportTable | None:
+    """Return what the data can tell of each mode, and how its energy depends on the shape of the zero-loss peak."""
+    rows = records(table_of(context, "fit_peaks", "modes"))
+    if not rows or "energy_mev_per_ln_fwhm" not in rows[0]:
+        return None
+    counts = context.summaries.get("fit_peaks", {}).get("identifiability_counts", {})
+    lines = []
+    for row in rows:
+        of_mode = counts.get(row.get("mode"), {})
+        told = sum(number for word, number in of_mode.items() if word != "failed")
+        shares = [
+            f"{100.0 * of_mode[word] / told:.0f} %" if told else "–" for word in ("identifiable", "centroid only")
+        ]
+        slopes = [
+            number(row.get(f"energy_mev_per_ln_{name}", math.nan)) / 100.0
+            for name in ("fwhm", "tail_loss", "tail_gain")
+        ]
+        energy = "energy_mev" if "energy_mev" in row else "apparent_energy_mev"
+        lines.append(
+            [
+                str(row.get("mode")),
+                _digits(number(row.get(f"{energy}_crb_position"))),
+                *shares,
+                _digits(number(row.get("posterior_prior_ratio"))),
+                *(f"{slope:+.3f}" if math.isfinite(slope) else "–" for slope in slopes),
+            ]
+        )
+    header = (
+        "mode",
+        "Cramér-Rao bound at a position (meV)",
+        "identifiable",
+        "centroid only",
+        "posterior / prior width",
+    )
+    effects = tuple(f"shift for +1 % {name} (meV)" for name in ("FWHM", "loss tail", "gain tail"))
+    note = (
+        "The bound is that of the data alone, everything else marginalised. Shifts are what an error of the zero-loss "
+        "peak's shape would do to the energies; width and tails are fitted at every position, so only what they miss counts."
+    )
+    return ReportTable("What the data can tell", (*header, *effects), _frozen(lines), note)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2g}" if math.isfinite(value) else "–"
+
+
 def amplitude_table(context: StepContext) -> ReportTable | None:
     """Return amplitude, interval, phase and p-values of every mode and layer."""
     rows = records(table_of(context, "measure_modulation", "amplitudes"))

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phonon_eels.backends.spectra import fit_block
+from phonon_eels.forward.information import model_at
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, aligned_sums
-from phonon_eels.kernels.forward import N_LOCAL, correction_lines, evaluate
+from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, aligned_sums
+from phonon_eels.kernels.forward import LINEAR, N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.align_zlp import align_zlp, alignment_of
-from phonon_eels.steps.fit_peaks import MODE_STATUS, SEEN_SIGMA, VANISHED_SIGMA, prepare, prior_stds
+from phonon_eels.steps.fit_peaks import SEEN_SIGMA, prepare, prior_stds
+from phonon_eels.steps.peak_maps import MODE_STATUS
 from phonon_eels.steps.remove_spikes import remove_spikes
 from phonon_eels.steps.spec import StepContext
 
@@ -152,7 +154,7 @@ class SpectrumFitter:
             finite = counts_e[np.isfinite(counts_e)]
             height = max(float(finite.max(initial=0.0)), 1.0)
             scale = height / max(self.height_e, 1e-300)
-        local = [height, shift_mev, 0.0, 0.0, 0.0, self.constant_e * n_positions, 0.0]
+        local = [height, shift_mev, 0.0, 0.0, 0.0, self.constant_e * n_positions, *self.model.background_shape]
         return np.concatenate([local, self.area_e * scale, self.model.mode_energies_mev, np.zeros(modes)])
 
     def _run(
@@ -166,20 +168,20 @@ class SpectrumFitter:
     ) -> _Outcome:
         modes, n_params = model.n_modes, model.n_params
         lower, upper = model.bounds()
-        mean = np.zeros(n_params)
-        mean[N_LOCAL + modes : N_LOCAL + 2 * modes] = model.mode_energies_mev
+        mean = model.prior_mean()
         free = model.free(False)
         free[N_LOCAL + modes : N_LOCAL + 2 * modes] = free_energies
         params, std = start[None].copy(), np.full((1, n_params), np.nan)
-        outcome, status = np.full((1, 4), np.nan), np.zeros(1, np.int64)
+        outcome, status = np.full((1, 7), np.nan), np.zeros(1, np.int64)
         variance = np.empty((0, 0)) if variance_e2 is None else np.ascontiguousarray(variance_e2, float)[None]
         fit_block(
             np.ascontiguousarray(counts_e, float)[None], np.empty((0, 0), bool), variance,
-            np.array([-model.first_channel]), 1.0, 0.0, model.shift_e, model.likelihood, model.first_channel,
-            model.energies_mev, model.dispersion_mev, model.reference, model.tables.values,
-            model.tables.first_node_mev, model.tables.node_step_mev, free[None], lower, upper, mean[None],
+            np.array([-model.first_channel]), 1.0, 0.0, model.shift_e, model.lags, model.likelihood, model.first_channel,
+            model.energies_mev, model.dispersion_mev, model.reference, model.background.rows, model.background.code,
+            model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[None], lower, upper, mean[None],
             model.prior_precision(self.prior_std_mev), max_iterations, params, std, outcome, status,
             np.empty((0, 2 * modes)), np.empty((0, 2 * modes, 2 * modes)), np.empty((0, modes, 2 * modes)),
+            0.0, SHOWN_SIGMA, np.empty((0, modes, 4)), np.empty((0, modes), np.int64),
         )  # fmt: skip
         return _Outcome(params[0], std[0], float(outcome[0, 1]), float(outcome[0, 2]), int(status[0]))
 
@@ -198,7 +200,7 @@ class SpectrumFitter:
         energy, energy_std = (v[N_LOCAL + modes : N_LOCAL + 2 * modes] for v in (fit.params, fit.std))
         good = fit.status in (CONVERGED, AT_BOUND)
         with np.errstate(invalid="ignore"):
-            significant = (area > VANISHED_SIGMA * area_std) & np.isfinite(energy_std)
+            significant = (area > SHOWN_SIGMA * area_std) & np.isfinite(energy_std)
             code = np.where(significant, np.where(energy_std > 0.5 * self.prior_std_mev, 1, 0), 2)
         code = np.where(good & np.isfinite(area), code, 3)
         shown = code <= 1
@@ -242,21 +244,15 @@ def components_of(model: ForwardModel, params: np.ndarray) -> tuple[np.ndarray, 
     params
         As `kernels.forward` orders them; a NaN among them gives NaN throughout.
     """
-    n, modes = model.energies_mev.size, model.n_modes
+    n = model.energies_mev.size
     total = np.full(n, np.nan)
     names = ("zlp", "background", *model.mode_names)
     if not np.isfinite(params).all():
         return total, {name: total.copy() for name in names}
-    corrections, jacobian = np.empty((modes, 4, n)), np.empty((model.n_params, n))
-    tables = model.tables
-    correction_lines(
-        params, tables.values, tables.first_node_mev, tables.node_step_mev, model.dispersion_mev, corrections
-    )
-    evaluate(
-        params, model.energies_mev, model.dispersion_mev, model.reference, tables.values, tables.first_node_mev,
-        tables.node_step_mev, corrections, jacobian, total,
-    )  # fmt: skip
-    background = params[5] * jacobian[5] + params[6] * jacobian[6]
+    total, jacobian = model_at(model, params)
+    background = params[5] * jacobian[5]
+    if model.background.code == LINEAR:
+        background = background + params[6] * jacobian[6]
     lines = {name: params[N_LOCAL + m] * jacobian[N_LOCAL + m] for m, name in enumerate(model.mode_names)}
     zero_loss = total - background - sum(lines.values(), np.zeros(n))
     return total, {"zlp": zero_loss, "background": background, **lines}

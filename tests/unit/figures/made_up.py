@@ -96,6 +96,8 @@ def _peaks(rng: np.random.Generator, phase: np.ndarray, coordinates: Any) -> xr.
             "fwhm_mev": _field(np.broadcast_to(np.float64(4.2), shape).copy(), "meV", dims),
             "area_e": _field(np.where(np.isfinite(energy), area, np.nan), "e", dims),
             "area_e_std": _field(np.where(np.isfinite(energy), 60.0, np.nan), "e", dims),
+            "energy_mev_crb": _field(np.where(np.isfinite(energy), 0.2, np.nan), "meV", dims),
+            "area_e_crb": _field(np.where(np.isfinite(energy), 55.0, np.nan), "e", dims),
             "status": _labels(status, ("converged", "at_bound", "not_identifiable", "too_few_counts")),
         },
         {**coordinates, "mode": list(MODES)},

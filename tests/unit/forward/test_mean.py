@@ -44,7 +44,7 @@ def test_shape_energies_widths_and_areas_come_back(found):
     np.testing.assert_allclose([shape.fwhm_mev, shape.tail_loss, shape.tail_gain], [7.5, 1.6, 1.9], rtol=0.01)
     assert found.constant_e == pytest.approx(2.0, rel=0.15)
     assert found.chi2_per_dof < 0.1
-    assert found.starts().size == 7 + 9
+    assert found.starts().size == 8 + 9
 
 
 def test_components_add_up(found):

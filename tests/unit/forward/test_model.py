@@ -64,8 +64,8 @@ def test_modes_beyond_the_window_are_left_out():
 
 def test_what_is_free():
     free = _model().free(True)
-    assert free.tolist() == [1, 1, 1, 1, 1, 1, 0] + [1] * 12 + [0] * 6
-    assert _model(background="none").free(False).tolist() == [1, 1, 1, 1, 1, 0, 0] + [1] * 6 + [0] * 12
+    assert free.tolist() == [1, 1, 1, 1, 1, 1, 0, 0] + [1] * 12 + [0] * 6
+    assert _model(background="none").free(False).tolist() == [1, 1, 1, 1, 1, 0, 0, 0] + [1] * 6 + [0] * 12
     assert _model(background="linear").free(False)[:7].all()
 
 

@@ -18,12 +18,15 @@ def _fit(energies, widths=0.0, noise=1.0, seed=0):
     random = np.random.default_rng(seed)
     away = np.concatenate([np.broadcast_to(energies - TAKEN, (*SHAPE, 2)), np.full((*SHAPE, 2), widths)], axis=-1)
     score = away @ INFORMATION + noise * random.normal(size=(*SHAPE, 4)) @ FACTOR.T
-    params, std = np.zeros((*SHAPE, 13)), np.ones((*SHAPE, 13))
-    params[..., 7:9] = 100.0
+    params, std = np.zeros((*SHAPE, 14)), np.ones((*SHAPE, 14))
+    params[..., 8:10] = 100.0
     slope = np.broadcast_to(np.array([[1.0, 0, 0, 0], [0, 2.0, 0, 0]]), (*SHAPE, 2, 4))
     flat = np.zeros(SHAPE)
     information = np.broadcast_to(INFORMATION, (*SHAPE, 4, 4)).copy()
-    return ScanFit(params, std, flat, flat, flat, flat, flat.astype(np.int16), score, information, slope.copy())
+    whole = flat.astype(np.int16)
+    return ScanFit(
+        params, std, flat, flat, flat, flat, flat, flat, flat, whole, score, information, slope.copy()
+    )  # fmt: skip
 
 
 def _pool(fit, usable=None, axis=ROWS, free=True, prior_std=1e3 * PRIOR_STD):

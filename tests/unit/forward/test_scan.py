@@ -64,7 +64,7 @@ def test_what_cannot_be_fitted_is_nan_with_a_status(counted):
     assert np.isnan(found.params[1, 1]).all()
     assert not found.score[1, 1].any()
     # An empty spectrum is no certain measurement.
-    assert found.status[0, 0] != CONVERGED or (found.std[0, 0, 7:10] > np.abs(found.params[0, 0, 7:10])).all()
+    assert found.status[0, 0] != CONVERGED or (found.std[0, 0, 8:11] > np.abs(found.params[0, 0, 8:11])).all()
     others = np.ones((6, 5), bool)
     others[[0, 1, 2], [0, 1, 2]] = False
     np.testing.assert_array_equal(found.params[others], whole.params[others])

@@ -47,7 +47,7 @@ def test_centre_width_tails_and_counts(quiet):
 def test_gaussian_shape_has_no_free_tails(quiet):
     search = _search(quiet.image)
     model, _, fit = fit_zero_loss(quiet.image, search, estimate_shape(quiet.image, search, CPU), 1.5, True, CPU)
-    assert model.free_local.tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert model.free_local.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
     assert model.zero_loss.tail_loss == 30.0
     assert not fit.params[..., 3:5].any()
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from phonon_eels.kernels.forward import N_LOCAL, correction_lines, evaluate
-from phonon_eels.kernels.least_squares import fit_one
+from phonon_eels.forward.information import model_at
+from phonon_eels.kernels.forward import N_LOCAL, work_size
+from phonon_eels.kernels.least_squares import ENOUGH, fit_one
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, GAUSSIAN, NO_DATA, POISSON, SINGULAR, objective
 from tests.unit.forward.spectra import SEPARATED, material_of, model_of, simulated, start_params, true_params
 
@@ -22,41 +23,35 @@ class Problem:
         self.free = model.free(True) if free is None else free
         self.lower, self.upper = model.bounds()
         self.mean, self.precision = np.zeros(model.n_params), model.prior_precision()
-        tables = model.tables
-        self.tables = (tables.values, tables.first_node_mev, tables.node_step_mev)
-        self.corrections = np.empty((model.n_modes, 4, self.z.size))
 
     def fit(self, max_iterations=40):
         """Return status, parameters, deviations and outcome."""
         model, n, n_params = self.model, self.z.size, self.model.n_params
-        params, std, outcome = self.start.copy(), np.empty(n_params), np.empty(4)
-        status = fit_one(
-            self.z, self.variance, model.shift_e, self.likelihood, model.energies_mev, model.dispersion_mev, model.reference,
-            *self.tables, self.free, self.lower, self.upper, self.mean, self.precision, max_iterations, params, std,
-            np.empty((n_params, n)), self.corrections, np.empty((5, n)), np.empty((3, n_params, n_params)),
-            np.empty((4, n_params)), np.empty(n_params, np.int64), outcome,
+        params, std, outcome, tables = self.start.copy(), np.empty(n_params), np.empty(7), model.tables
+        status, _ = fit_one(
+            self.z, self.variance, model.shift_e, model.lags, self.likelihood, model.energies_mev, model.dispersion_mev,
+            model.reference, model.background.rows, model.background.code, model.factor, tables.values,
+            tables.first_node_mev, tables.node_step_mev, self.free, self.lower, self.upper, self.mean, self.precision,
+            max_iterations, False, params, std, np.empty((n_params, n)), np.empty((model.n_modes, 4, n)),
+            np.empty((n_params + 5, n)), np.empty((5, n)), np.empty((4, n_params + 4, n_params + 4)),
+            np.empty((5, n_params)), np.empty(n_params, np.int64), np.empty(work_size(n)), np.empty(2 * n, np.int64), outcome,
         )  # fmt: skip
         return status, params, std, outcome
 
     def cost_and_slope(self, params):
         """Return the objective and its exact gradient with the derivative lines of the start."""
         model, n = self.model, self.z.size
-        jacobian, values, weight, residual = np.empty((model.n_params, n)), np.empty(n), np.empty(n), np.empty(n)
-        evaluate(
-            params, model.energies_mev, model.dispersion_mev, model.reference, *self.tables, self.corrections, jacobian,
-            values,
-        )  # fmt: skip
+        weight, residual = np.empty(n), np.empty(n)
+        values, jacobian = model_at(model, params, np.clip(self.start, self.lower, self.upper))
         cost = objective(
-            self.z, self.variance, values, model.shift_e, self.likelihood, params, self.mean, self.precision, weight, residual
+            self.z, self.variance, values, model.shift_e, self.likelihood, params, self.mean, self.precision, weight, residual,
+            np.empty(2 * n), np.empty(n, np.int64),
         )  # fmt: skip
         slope = -2.0 * jacobian @ (weight * residual) + 2.0 * self.precision * (params - self.mean)
         return cost, slope
 
     def scipy(self, near):
         """Return the least objective that SciPy finds from here, within the bounds."""
-        tables = self.tables
-        start = np.clip(self.start, self.lower, self.upper)
-        correction_lines(start, *tables, self.model.dispersion_mev, self.corrections)
         free = np.flatnonzero(self.free)
         scale = np.maximum(np.abs(near[free]) * 1e-3, 1e-3)
         full = near.copy()
@@ -97,7 +92,8 @@ def test_objective_is_scipys_optimum(counted):
             status, params, std, outcome = problem.fit()
             assert status == CONVERGED
             best, _ = problem.scipy(params)
-            assert outcome[0] == pytest.approx(problem.cost_and_slope(params)[0], rel=1e-12)
+            # The last step's gain is predicted, not evaluated.
+            assert outcome[0] == pytest.approx(problem.cost_and_slope(params)[0], abs=ENOUGH)
             assert outcome[0] <= best * (1.0 + 1e-6) + 1e-4, (row, column)
             assert np.isfinite(std[problem.free == 1]).all()
 
@@ -110,7 +106,7 @@ def test_weighted_least_squares_is_scipys_optimum(counted):
         status, params, _, outcome = problem.fit()
         assert status == CONVERGED
         assert outcome[0] <= problem.scipy(params)[0] * (1.0 + 1e-6) + 1e-4
-        assert outcome[0] == pytest.approx(outcome[1] + (problem.precision * params**2).sum(), rel=1e-10)
+        assert outcome[0] == pytest.approx(outcome[1] + (problem.precision * params**2).sum(), abs=1e-2)
 
 
 def test_start_far_away_comes_to_the_same_place(counted):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from phonon_eels.errors import ConfigError, DataError
+from phonon_eels.forward.information import model_at
 from phonon_eels.forward.model import model_from_description
 from phonon_eels.io import rosetta
 from phonon_eels.io.export import write_hspy
-from phonon_eels.kernels.forward import correction_lines, evaluate
 from phonon_eels.signals import LazyPhononEELS, PhononEELS, register_nion_reader
 from tests.unit.forward.spectra import SEPARATED, material_of, simulated
 from tests.unit.io.nion_files import counts, write_ndata
@@ -108,13 +108,10 @@ def test_model_is_the_fit(fitted):
         channel = int(np.floor(axis.channel(float(at["zlp_center_mev"])) + 0.5))
         shift = float(at["zlp_center_mev"]) - axis.energies_mev[channel]
         local = [at[f"zlp_{name}"] for name in ("log_width", "log_tail_loss", "log_tail_gain")]
-        params = np.array([at["zlp_height_e"], shift, *local, at["background_e"], at["background_ramp_e"],
+        params = np.array([at["zlp_height_e"], shift, *local, at["background_e"], at["background_ramp_e"], 0.0,
                            *at["area_e"], *at["fitted_energy_mev"], 0.0, 0.0, 0.0])  # fmt: skip
         n = own.energies_mev.size
-        tables = (own.tables.values, own.tables.first_node_mev, own.tables.node_step_mev)
-        corrections, jacobian, curve = np.zeros((3, 4, n)), np.zeros((params.size, n)), np.zeros(n)
-        correction_lines(params, *tables, own.dispersion_mev, corrections)
-        evaluate(params, own.energies_mev, own.dispersion_mev, own.reference, *tables, corrections, jacobian, curve)
+        curve, _ = model_at(own, params)
         channels = channel + own.first_channel + np.arange(n)
         expected = np.full(axis.n_channels, np.nan)
         inside = (channels >= 0) & (channels < axis.n_channels)
