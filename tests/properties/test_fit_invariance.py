@@ -134,7 +134,8 @@ def test_unit_of_the_energy_does_not_matter(counted, model, reference):
         image, scaled, Alignment(place.channel, k * place.shift_mev), start, CpuBackend(1), free_energies=True
     )
     np.testing.assert_allclose(found.energies() / k, reference.energies(), rtol=1e-6)
-    np.testing.assert_allclose(found.energies(found.std) / k, reference.energies(reference.std), rtol=1e-4)
+    # Deviations belong to the point before the last step, up to 0.01 standard deviations away.
+    np.testing.assert_allclose(found.energies(found.std) / k, reference.energies(reference.std), rtol=1e-3)
     np.testing.assert_allclose(found.areas(), reference.areas(), rtol=1e-4, atol=0.1)
 
 

@@ -202,7 +202,7 @@ def test_deviations_hold_for_noise_that_channels_share(psf_channels):
     # The fit takes 12 parameters from 44 channels here, and only the mean of what it takes is followed exactly.
     p_values = goodness_of_fit(found)
     assert abs(p_values.mean() - 0.5) < 0.05
-    assert abs(p_values.std() - 12.0**-0.5) < 0.03
+    assert abs(p_values.std() - 12.0**-0.5) < 0.04
     assert goodness_of_fit(naive).mean() > 0.75
 
 
