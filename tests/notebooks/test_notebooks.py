@@ -22,7 +22,9 @@ pytestmark = [
 
 
 def code_of(path: Path) -> list[str]:
-    return [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    """The code cells, without Jupyter's own lines (`%matplotlib inline`)."""
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    return [re.sub(r"^%.*$", "", source, flags=re.MULTILINE) for source in cells]
 
 
 @pytest.fixture(scope="session")
