@@ -19,8 +19,8 @@ import pytest
 ROWS, COLUMNS = 56, 40
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    """Let Qt work until something is so."""
+def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
+    """Let Qt work until something is so; kernels may have to be compiled before."""
     from qtpy.QtWidgets import QApplication
 
     end = time.monotonic() + seconds
