@@ -361,10 +361,10 @@ class Settings(Frozen):
                     f"fit_peaks.line_shape = {self.fit_peaks.line_shape} belongs to route = classic; "
                     "on the forward route choose oscillator, lorentzian or gaussian"
                 )
-            if self.fit_peaks.background not in ("none", "constant", "linear"):
+            if self.fit_peaks.background == "double_exponential":
                 raise ValueError(
-                    f"fit_peaks.background = {self.fit_peaks.background} belongs to route = classic; on the forward route "
-                    "the zero-loss tail is in the model, choose none, constant or linear"
+                    "fit_peaks.background = double_exponential belongs to route = classic; on the forward route the "
+                    "zero-loss tail is in the model, choose exponential, exp_polynomial or a simpler one"
                 )
         return self
 

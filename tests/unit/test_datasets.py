@@ -62,6 +62,7 @@ class TestWorkflow:
         classic = Workflow.from_config({"datasets": table, "results": "r", "route": "classic"})
         assert forward.inputs("fit_peaks") == [
             "r/{dataset}/calibrate/summary.json",
+            "r/{dataset}/register_frames/summary.json",
             "r/{dataset}/align_zlp/summary.json",
         ]
         assert classic.inputs("fit_peaks")[0] == "r/{dataset}/deconvolve/summary.json"

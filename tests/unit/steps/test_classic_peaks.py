@@ -97,7 +97,7 @@ def test_a_loss_spectrum_without_variance_is_refused():
     ("change", "message"),
     [
         ({"line_shape": "voigt"}, "belongs to route = classic"),
-        ({"background": "power_law"}, "the zero-loss tail is in the model"),
+        ({"background": "double_exponential"}, "the zero-loss tail is in the model"),
     ],
 )
 def test_the_forward_route_refuses_what_it_cannot_do(change, message):
