@@ -156,7 +156,7 @@ class TestContent:
         for word in words:
             assert word in line
         left = [path for path in Path("results/scan").glob("*/*") if path.parent.name != "logs"]
-    assert not left
+        assert not left
 
     def test_window_outside_the_axis(self, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
         line = refused(capsys, "scan.hspy", "--set", "fit_peaks.window_mev=[-500,30]", *QUICK)
