@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phonon_eels.lattice.inference import hotelling_p_value
+from phonon_eels.lattice.vector import HarmonicVector
 
 MIN_PHASES = 5
 """A mean and a harmonic have three numbers; one more than that many again tells how well they fit."""
@@ -19,7 +20,7 @@ MIN_UNIT_POSITIONS = 12
 
 
 @dataclass(frozen=True)
-class Harmonic:
+class Harmonic(HarmonicVector):
     """Mean and first harmonic of a quantity over the superstructure phase: mean + c cos φ + s sin φ.
 
     Attributes
@@ -34,30 +35,6 @@ class Harmonic:
     mean_std: float
     value: np.ndarray
     covariance: np.ndarray
-
-    @property
-    def amplitude(self) -> float:
-        """Length of (c, s)."""
-        return float(np.hypot(*self.value))
-
-    @property
-    def phase_rad(self) -> float:
-        """Phase at which the quantity is largest."""
-        return float(np.arctan2(self.value[1], self.value[0]))
-
-    @property
-    def amplitude_std(self) -> float:
-        """Deviation along the vector."""
-        along = self.value / max(self.amplitude, 1e-300)
-        return float(np.sqrt(along @ self.covariance @ along))
-
-    @property
-    def phase_std_rad(self) -> float:
-        """Deviation across the vector over its length; π/√3 (nothing known) at most."""
-        across = np.array([-self.value[1], self.value[0]]) / max(self.amplitude, 1e-300)
-        # A template's covariance lies along its vector: across it rounding may leave less than nothing.
-        spread = float(np.sqrt(max(across @ self.covariance @ across, 0.0))) / max(self.amplitude, 1e-300)
-        return min(spread, np.pi / np.sqrt(3.0))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phonon_eels.lattice.vector import HarmonicVector
+
 NOISE_NODES = 200
 TYPICAL_NULL_LENGTH = float(np.sqrt(2.0 * np.log(2.0)))
 """Median length of a vector of noise alone, in standard deviations of a component."""
@@ -19,7 +21,7 @@ MIN_DOF = 2.0
 
 
 @dataclass(frozen=True)
-class MeanAmplitude:
+class MeanAmplitude(HarmonicVector):
     """Mean complex amplitude of the units, with the scatter between them.
 
     Attributes
@@ -38,30 +40,6 @@ class MeanAmplitude:
     covariance: np.ndarray
     dof: float
     p_value: float
-
-    @property
-    def amplitude(self) -> float:
-        """Length of the mean vector."""
-        return float(np.hypot(*self.value))
-
-    @property
-    def phase_rad(self) -> float:
-        """Phase ψ of amplitude · cos(φ - ψ)."""
-        return float(np.arctan2(self.value[1], self.value[0]))
-
-    @property
-    def amplitude_std(self) -> float:
-        """Standard deviation along the vector."""
-        along = self.value / max(self.amplitude, 1e-300)
-        return float(np.sqrt(along @ self.covariance @ along))
-
-    @property
-    def phase_std_rad(self) -> float:
-        """Standard deviation across the vector over its length; π/√3 (nothing known) at most."""
-        across = np.array([-self.value[1], self.value[0]]) / max(self.amplitude, 1e-300)
-        return float(
-            min(np.sqrt(across @ self.covariance @ across) / max(self.amplitude, 1e-300), np.pi / np.sqrt(3.0))
-        )
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the interval of the true amplitude by inverting the non-central chi-squared distribution.
