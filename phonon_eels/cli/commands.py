@@ -96,6 +96,7 @@ def watch(options: argparse.Namespace) -> int:
     """``phonon-eels watch``: analyse whatever arrives in a folder."""
     import shlex
     import signal
+    import threading
 
     from phonon_eels.cli.console import reporting
     from phonon_eels.config.load import read_yaml
@@ -105,19 +106,19 @@ def watch(options: argparse.Namespace) -> int:
     snakemake = Snakemake(find_snakefile(options.snakefile), options.config, shlex.split(options.snakemake))
     got: list[int] = []
 
+    # The handler only takes note: an exception out of it may arrive anywhere, also where nobody catches it.
+    stopping = threading.Event()
+
     def stop(number: int, frame: object) -> None:
         got.append(number)
+        stopping.set()
         snakemake.stop()
-        if len(got) == 1 and not snakemake.running:
-            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with reporting(options.quiet, options.debug), only_watcher(table):
             watcher = Watcher(options.folder, table, options.settle)
-            watch(watcher, snakemake, every_s=options.every, stop=lambda: bool(got))
-    except KeyboardInterrupt:
-        pass
+            watch(watcher, snakemake, every_s=options.every, stop=stopping.is_set, sleep=stopping.wait)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

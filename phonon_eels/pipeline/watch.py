@@ -147,7 +147,7 @@ def watch(
     *,
     every_s: float = 10.0,
     stop: Callable[[], bool] = lambda: False,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> None:
     """Look, run the workflow when something was added, and go on until told to stop.
 
