@@ -16,6 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # A comma inside $(call) would end its argument, hence the variable.
 DEV_EXTRAS := workflow,cluster,viewer,notebooks,docs,dev
 PYTEST   := $(PY) -m pytest -q
+# A file's tests stay in one process, so that what they share is made once.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 # Xvfb is the screen of napari's tests, SLURM with munge the facility of the batch tests. Debian's names.
 SYSTEM_PACKAGES := xvfb libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1 libxcb-image0 \
                    libxcb-render-util0 libxcb-xinerama0 libegl1 libgl1 slurm-wlm munge
@@ -33,10 +35,10 @@ run: $(RUN_OK)  ## set up, then analyse the sample data; the report is in result
 	if [ $$rc -ne 0 ]; then echo "Not every dataset went through: see above."; fi; exit $$rc
 
 test: $(DEV_OK)  ## set up, then every test but the long ones (lint is one of them)
-	@$(PYTEST) -m "not slow and not gpu"
+	@$(PYTEST) $(PARALLEL) -m "not slow and not gpu"
 
 test-slow: $(DEV_OK)  ## the long tests: statistics, the wheel, whole runs
-	@$(PYTEST) -m "slow and not gpu" || { rc=$$?; \
+	@$(PYTEST) $(PARALLEL) -m "slow and not gpu" || { rc=$$?; \
 	  if [ $$rc -eq 5 ]; then echo "No long test was found: that is a failure, they cannot all be gone."; fi; exit $$rc; }
 
 test-gpu: $(DEV_OK)  ## the tests that need a CUDA device (install the extra `cuda` first)
