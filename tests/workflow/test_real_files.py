@@ -52,9 +52,6 @@ def test_every_file_has_its_test(shared_data: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="classic route: the window of fit_peaks is held against the axis that subtract_zlp left, not the scan's"
-)
 @pytest.mark.parametrize("spectrum", [False, True], ids=["line scan", "single spectrum"])
 def test_measured_line_and_a_spectrum_of_it_on_both_routes(spectrum: bool, shared_data: Path, tmp_path: Path) -> None:
     """Calibration to the zero-loss peak and deconvolution included; what means nothing on a line is said."""
@@ -90,6 +87,9 @@ def test_measured_line_and_a_spectrum_of_it_on_both_routes(spectrum: bool, share
         ]
         command += ["--set", "subtract_zlp.windows_mev=[[5000, 8000], [70000, 90000]]", "--set"]
         command += ["subtract_zlp.output_window_mev=[5000, 90000]", "--set", "deconvolve.psf_half_width_mev=4000"]
+        if route == "classic":
+            # The example's window begins on the gain side of the zero-loss peak, which this route has taken away.
+            command += ["--set", "fit_peaks.window_mev=[6000, 75000]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "assign_layers: skipped: " in done.stderr
