@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from scipy import fft
+from scipy import fft, ndimage
 
 from phonon_eels.errors import ConfigError
 from phonon_eels.steps.instrument import block_variance, half_width_channels, zero_loss_fwhm_mev
@@ -21,6 +21,9 @@ SLICE_BYTES = 16_000_000
 VOLUME_BYTES = 1_000_000_000
 SMALLEST_SLICE = 8
 """BM3D compares blocks of 8 × 8 positions."""
+
+MOST_MISSING = 0.5
+"""Share of a slice's positions that may be missing."""
 
 Smoother = Callable[[np.ndarray, float], np.ndarray]
 
@@ -104,9 +107,16 @@ def slice_noise(values: np.ndarray) -> float:
 
 
 def _smoothed(values: np.ndarray, strength: float, smoother: Smoother) -> np.ndarray:
-    """Smooth one slice on the scale 0 … 255; slices that are flat or not finite stay as they are."""
-    if not np.isfinite(values).all():
+    """Smooth one slice on the scale 0 … 255; flat ones stay as they are, and those that most positions lack.
+
+    Positions without a spectrum, or whose spectrum ends before, are given their nearest neighbour's value for the smoothing.
+    """
+    missing = ~np.isfinite(values)
+    if missing.mean() > MOST_MISSING:
         return values
+    if missing.any():
+        nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+        return np.where(missing, values, _smoothed(values[tuple(nearest)], strength, smoother))
     low, high = float(values.min()), float(values.max())
     if not high > low:
         return values

@@ -30,6 +30,9 @@ TRACY_WIDOM_99 = 2.02
 RESAMPLED_EXCESS = 1.0 / 0.640625
 """Largest excess of slow noise over the single-channel variance after resampling, at a shift of half a channel."""
 
+PRESENT_SHARE = 0.99
+"""Share of the spectra that must reach an end of the span of channels that is used; the few others stay as they are."""
+
 NOT_POISSON = (
     "denoised spectra are marked: their noise is correlated between channels and positions, their apparent precision "
     "can lie below the Cramér-Rao bound by bias, and likelihood fits of raw counts refuse them"
@@ -44,6 +47,7 @@ class _Scaling:
     channel: np.ndarray  # (channels,), 0 where the channel is not used
     n_positions: int
     n_channels: int
+    span: slice  # channels that (nearly) every spectrum has; the others stay as they are
 
 
 def denoise(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepResult:
@@ -140,6 +144,13 @@ def _low_rank(image: SpectrumImage, settings: Denoise, context: StepContext) -> 
     skipped = int(np.isnan(scaling.position).sum())
     if skipped:
         messages.append(f"{skipped} spectra are not finite; they take no part and stay as they are")
+    unused = image.energy.n_channels - (scaling.span.stop - scaling.span.start)
+    if unused:
+        first, last = (image.energy.energies_mev[k] for k in (scaling.span.start, scaling.span.stop - 1))
+        messages.append(
+            f"{unused} channels at the ends of the axis are missing in some spectra (alignment moved them out) and stay as "
+            f"they are; denoised is {first:g} to {last:g} meV"
+        )
     summary: dict[str, Any] = {
         "method": settings.method,
         **({} if passes is None else {"passes": passes}),
@@ -158,6 +169,7 @@ def _low_rank(image: SpectrumImage, settings: Denoise, context: StepContext) -> 
 
 def _noise_scaling(image: SpectrumImage, context: StepContext, half_width: int) -> _Scaling:
     """Return the mean noise of each position and of each channel; NaN variances (not measured) are left out."""
+    span = _common_span(image, context)
 
     def block(_: int, counts: np.ndarray, variance: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
         rows = []
@@ -165,9 +177,11 @@ def _noise_scaling(image: SpectrumImage, context: StepContext, half_width: int) 
             row = np.ascontiguousarray(counts[number], dtype=np.float64)
             given = None if variance is None else variance[number : number + 1]
             spread = block_variance(row[None], given, image.noise, half_width)[0]
-            spread = np.where(np.isfinite(spread), spread, 0.0)
-            used = np.isfinite(row).all(axis=1)
-            rows.append((np.where(used, spread.mean(axis=1), np.nan), spread[used].sum(axis=0)))
+            outside = np.ones(spread.shape[-1], bool)
+            outside[span] = False
+            spread = np.where(np.isfinite(spread) & ~outside, spread, 0.0)
+            used = np.isfinite(row[:, span]).all(axis=1)
+            rows.append((np.where(used, spread[:, span].mean(axis=1), np.nan), spread[used].sum(axis=0)))
         return rows
 
     per_position, per_channel = [], np.zeros(image.energy.n_channels)
@@ -184,8 +198,37 @@ def _noise_scaling(image: SpectrumImage, context: StepContext, half_width: int) 
     overall = float(np.nanmean(np.where(position > 0.0, position, np.nan)))
     channel = np.sqrt(per_channel / n_positions / overall)
     return _Scaling(
-        np.where(position > 0.0, np.sqrt(position), np.nan), channel, n_positions, int((channel > 0.0).sum())
+        np.where(position > 0.0, np.sqrt(position), np.nan), channel, n_positions, int((channel > 0.0).sum()), span
     )
+
+
+def _common_span(image: SpectrumImage, context: StepContext) -> slice:
+    """Return the run of channels that the spectra have in common.
+
+    Resampling to a common energy origin leaves channels at the ends of the axis that a spectrum does not have. A spectrum
+    that is missing altogether, or for the most part, has no say; nor has the last hundredth of the others.
+    """
+
+    def block(_: int, counts: np.ndarray) -> list[np.ndarray]:
+        ends = []
+        for row in counts:
+            finite = np.isfinite(row)
+            ends.append(
+                np.column_stack(
+                    [finite.argmax(axis=1), n - finite[:, ::-1].argmax(axis=1), finite.sum(axis=1)],
+                )
+            )
+        return ends
+
+    n = image.energy.n_channels
+    parts = context.backend.map_rows(block, [image.counts])
+    first, after, present = np.concatenate([row for rows in parts for row in rows]).T
+    some = present > n // 2
+    if not some.any():
+        return slice(0, n)
+    low = int(np.quantile(first[some], PRESENT_SHARE, method="higher"))
+    high = int(np.quantile(after[some], 1.0 - PRESENT_SHARE, method="lower"))
+    return slice(low, high) if high - low > 1 else slice(0, n)
 
 
 def _scaled_row(image: SpectrumImage, row: np.ndarray, position: np.ndarray, channel: np.ndarray) -> np.ndarray:
@@ -272,7 +315,7 @@ def _projected(
             else:
                 low_rank = nonnegative_shares(row @ nonnegative.T, gram) @ nonnegative
             restored = low_rank * (at[:, None] * scaling.channel) + image.noise.dark_level
-            out[number] = np.where(np.isfinite(restored), restored, counts[number])
+            out[number] = np.where(np.isfinite(restored) & (scaling.channel > 0.0), restored, counts[number])
         return out
 
     def variance_block(counts: np.ndarray, variance: np.ndarray | None, position: np.ndarray) -> np.ndarray:
@@ -281,7 +324,9 @@ def _projected(
         for number in range(counts.shape[0]):
             scores = _scaled_row(image, counts[number], position[number, :, 0], scaling.channel) @ basis
             leverage = np.minimum((scores**2 / strength).sum(axis=1), 1.0)[:, None]
-            out[number] = own[number] * (share + leverage - share * leverage)
+            kept = share + leverage - share * leverage
+            used = np.isfinite(position[number]) & (scaling.channel > 0.0)
+            out[number] = own[number] * np.where(used, kept, 1.0)
         return out
 
     position = scaling.position[..., None]

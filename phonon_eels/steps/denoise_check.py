@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phonon_eels.spectrum_image import EnergyAxis
 from phonon_eels.steps.injected_peak import INJECTED_SHIFT_MEV, RELATIVE_HEIGHT, place_and_width
 from phonon_eels.steps.instrument import block_variance, half_width_channels, zero_loss_fwhm_mev
 from phonon_eels.steps.maps import quantity
@@ -96,13 +97,19 @@ def _middle(image: SpectrumImage) -> SpectrumImage:
         first = max((axis.n - CROP) // 2, 0)
         spans.append(slice(first, min(first + CROP, axis.n)))
     rows, columns = spans
+    # What alignment has moved out at the ends of the axis is missing: the channels that all spectra have are tried.
+    finite = np.flatnonzero(np.isfinite(np.asarray(image.counts[rows, columns])).all(axis=(0, 1)))
+    channels = slice(int(finite[0]), int(finite[-1]) + 1) if finite.size else slice(0, image.energy.n_channels)
+    energy = EnergyAxis(
+        float(image.energy.energies_mev[channels.start]), image.energy.dispersion_mev, channels.stop - channels.start
+    )
     scan = tuple(replace(axis, n=span.stop - span.start) for axis, span in zip(image.scan, spans, strict=True))
 
     def part(array: Any) -> Any:
-        return None if array is None else np.asarray(array[rows, columns])
+        return None if array is None else np.asarray(array[rows, columns, channels])
 
     return image.with_(
-        counts=np.asarray(image.counts[rows, columns], dtype=np.float64), variance=part(image.variance), bad=None,
+        energy=energy, counts=np.asarray(image.counts[rows, columns, channels], dtype=np.float64), variance=part(image.variance), bad=None,
         haadf=None, frames=None, haadf_frames=None, halves=None, regions=None, scan=(scan[0], scan[1]),
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from tests.workflow.batch_files import scan
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 QUICK = ("--set", "report.figure_formats=[png]", "--set", "report.dpi=50")
 FORWARD = ()
-CLASSIC = ("--recipe", "pku2021")
+CLASSIC = ("--recipe", "pku2021", "--set", "denoise.method=pca")
 
 
 @pytest.fixture(scope="module")

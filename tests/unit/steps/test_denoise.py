@@ -83,6 +83,59 @@ def test_missing_spectra_stay_missing_and_spoil_nothing() -> None:
     assert any("1 spectra are not finite" in message for message in result.messages)
 
 
+def moved_out(image: SpectrumImage, rng: np.random.Generator) -> np.ndarray:
+    """What alignment leaves: every spectrum lacks up to four channels at either end."""
+    counts = np.array(image.counts, dtype=float)
+    for row in counts:
+        for spectrum in row:
+            low, high = rng.integers(0, 5, 2)
+            spectrum[:low] = np.nan
+            spectrum[len(spectrum) - high :] = np.nan
+    return counts
+
+
+@pytest.mark.parametrize("method", ["pca", "nmf"])
+def test_channels_that_alignment_moved_out_stay_missing_and_the_others_are_denoised(method: str) -> None:
+    """A resampled scan: not one spectrum is finite at all channels."""
+    mean, image = two_component_mean()
+    counts = moved_out(image, np.random.default_rng(12))
+    counts[3, 4] = np.nan  # and one without a zero-loss peak
+    counts[2, 2, 60] = np.nan  # and one with a hole
+    variance = np.where(np.isfinite(counts), np.maximum(mean, 1.0), np.nan)
+    given = image.with_(counts=counts, variance=variance)
+    result = denoise(given, Denoise(method=method, components=2), context_of())
+    after = np.asarray(result.image.counts)
+    assert np.array_equal(np.isnan(after), np.isnan(counts))
+    ends = np.r_[0:4, after.shape[2] - 4 : after.shape[2]]
+    assert np.array_equal(after[..., ends], counts[..., ends].astype(np.float32), equal_nan=True)
+    assert np.array_equal(after[2, 2], counts[2, 2].astype(np.float32), equal_nan=True)
+    used = np.ones(counts.shape, bool)
+    used[3, 4] = used[2, 2] = False
+    used[..., ends] = False
+    before, left = ((values - mean)[used] ** 2 / mean[used] for values in (counts, after))
+    assert left.mean() < 0.15 * before.mean()
+    spread = np.asarray(result.image.variance)
+    assert spread[..., ends] == pytest.approx(variance[..., ends].astype(np.float32), nan_ok=True)
+    assert any("8 channels at the ends of the axis" in message for message in result.messages)
+    assert any("2 spectra are not finite" in message for message in result.messages)
+    whole = image.with_(counts=moved_out(image, np.random.default_rng(12)), variance=variance)
+    tried = denoise(whole, Denoise(method=method, components=2), context_of()).tables["injected_peak"]
+    assert len(tried) == 1
+    assert abs(tried["position_bias_mev"].iloc[0]) < 1.0
+
+
+def test_missing_positions_do_not_keep_bm3d_from_its_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("bm3d")
+    package.bm3d = lambda slice_, sigma: np.full_like(slice_, slice_.mean())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bm3d", package)
+    _, image = two_component_mean()
+    counts = moved_out(image, np.random.default_rng(13))
+    counts[3, 4] = np.nan
+    after = np.asarray(denoise(image.with_(counts=counts), Denoise(method="bm3d"), context_of()).image.counts)
+    assert np.array_equal(np.isnan(after), np.isnan(counts))
+    assert np.nanstd(after[:, :, 60]) == pytest.approx(0.0, abs=1e-3)
+
+
 def test_nothing_finite() -> None:
     _, image = two_component_mean(2, 2)
     with pytest.raises(DataError, match="at least two finite spectra"):
