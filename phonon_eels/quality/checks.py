@@ -56,7 +56,9 @@ def records(
     image: SpectrumImage, statistics: ScanStatistics, zero_loss: ZeroLoss | str, estimate: NoiseEstimate | None
 ) -> list[Record]:
     """Turn what has been measured into verdicts; see `check`."""
-    found = [*_values(statistics), *_positions(statistics), *_zero_loss(image, zero_loss)]
+    found = [*_values(statistics), *_positions(statistics)]
+    if statistics.minimum != statistics.maximum:
+        found += _zero_loss(image, zero_loss)
     if estimate is not None:
         found += _noise(image, estimate)
     if image.haadf is not None:
@@ -111,23 +113,37 @@ def _values(statistics: ScanStatistics) -> list[Record]:
             else "the values are no whole numbers: corrected or scaled counts, whose noise needs a known gain",
         ),
     ]
-    top = statistics.n_at_maximum
-    if (
-        statistics.maximum > 200
-        and top >= max(5, statistics.total_counts.size // 100)
-        and not statistics.saturated.any()
-    ):
-        found.append(
-            _record(
-                "clipping",
-                "warn",
-                statistics.maximum,
-                "counts",
-                f"{top} values are exactly the highest, {statistics.maximum:g} counts: probably saturated; "
-                f"set acquisition.saturation_counts to mask them",
-            )
-        )
+    if not statistics.saturated.any():
+        found += _clipping(statistics)
+    if statistics.minimum == statistics.maximum:
+        what = "all channels of all positions are saturated" if statistics.maximum > 200 else "there is no signal"
+        sentence = f"{what}: every value is {statistics.maximum:g}; take the scan again, or export it again"
+        found.append(_record("constant", "fail", statistics.maximum, "counts", sentence))
     return found
+
+
+def _clipping(statistics: ScanStatistics) -> list[Record]:
+    """Tell saturation whose level nobody gave: one highest value again and again, or spectra with a flat top."""
+    total = statistics.total_counts.size
+    some = max(5, total // 100)
+    cure = "set acquisition.saturation_counts to mask them"
+    flat = statistics.flat_top[np.isfinite(statistics.flat_top)]
+    levels, each = np.unique(flat, return_counts=True)
+    # By chance few spectra have a flat top, and hardly two of them the same one.
+    if flat.size and (each.max() >= some or flat.size >= 10 * some):
+        verdict: Verdict = "fail" if flat.size > MAX_BAD_POSITIONS * total else "warn"
+        sentence = (
+            f"{flat.size} of {total} positions have a flat top (three or more channels with the same highest value, "
+            f"most often {levels[np.argmax(each)]:g} counts): probably saturated; {cure}"
+        )
+        return [_record("clipping", verdict, flat.size / total, "fraction", sentence)]
+    if statistics.maximum > 200 and statistics.n_at_maximum >= some and not statistics.empty.all():
+        sentence = (
+            f"{statistics.n_at_maximum} values are exactly the highest, {statistics.maximum:g} counts: "
+            f"probably saturated; {cure}"
+        )
+        return [_record("clipping", "warn", statistics.maximum, "counts", sentence)]
+    return []
 
 
 def _positions(statistics: ScanStatistics) -> list[Record]:

@@ -10,6 +10,10 @@ import numpy as np
 
 from phonon_eels.spectrum_image import SpectrumImage
 
+_FLAT_CHANNELS = 3
+_LEAST_CLIPPED_STEPS = 200.0
+"""A flat top lower than this many steps of the counts may be chance: few electrons are often as many in each channel."""
+
 if TYPE_CHECKING:
     from phonon_eels.backends.base import Backend
 
@@ -28,6 +32,9 @@ class ScanStatistics:
         Number of channels at or above the saturation level, (rows, columns).
     empty
         True where every finite value of a position is the same, (rows, columns).
+    flat_top
+        Highest value of a single exposure where three channels or more share it and it is high enough to be no chance,
+        else NaN, (rows, columns).
     mean_spectrum
         Mean over the positions that are not masked, (channels,).
     minimum, maximum
@@ -44,6 +51,7 @@ class ScanStatistics:
     not_finite: np.ndarray
     saturated: np.ndarray
     empty: np.ndarray
+    flat_top: np.ndarray
     mean_spectrum: np.ndarray
     minimum: float
     maximum: float
@@ -92,14 +100,19 @@ def scan_statistics(
             summed += row_sum
             number += row_number
     maximum = max(block["maximum"] for block in blocks)
-    joined = {name: np.concatenate([b[name] for b in blocks]) for name in ("total", "not_finite", "saturated", "empty")}
+    names = ("total", "not_finite", "saturated", "empty", "flat_top")
+    joined = {name: np.concatenate([b[name] for b in blocks]) for name in names}
+    least = min(block["minimum"] for block in blocks)
+    step = min(block["step"] for block in blocks)
+    chance = ~(joined["flat_top"] - least > _LEAST_CLIPPED_STEPS * step)
     return ScanStatistics(
         total_counts=joined["total"],
         not_finite=joined["not_finite"],
         saturated=joined["saturated"],
         empty=joined["empty"],
+        flat_top=np.where(chance, np.nan, joined["flat_top"]),
         mean_spectrum=np.divide(summed, number, out=np.full_like(summed, np.nan), where=number > 0),
-        minimum=min(block["minimum"] for block in blocks),
+        minimum=least,
         maximum=maximum,
         n_at_maximum=sum(block["n_at_maximum"] for block in blocks if block["maximum"] == maximum),
         n_negative=sum(block["n_negative"] for block in blocks),
@@ -128,6 +141,7 @@ def _look_at_block(
     over = np.zeros(counts.shape[:2], dtype=np.int32)
     if saturation is not None:
         over = (exposures >= saturation).any(axis=0).sum(axis=2, dtype=np.int32)
+    step, flat_top = _flat_tops(exposures)
     kept = True if masked is None else ~masked[..., None]
     return {
         "row_sums": values.sum(axis=1, dtype=np.float64, where=kept),
@@ -136,9 +150,31 @@ def _look_at_block(
         "not_finite": (counts.shape[2] - n_finite).astype(np.int32),
         "saturated": over,
         "empty": low >= high,
+        "flat_top": flat_top,
+        "step": step,
         "minimum": float(low.min()),
         "maximum": maximum,
         "n_at_maximum": int(np.count_nonzero(counts == maximum)),
         "n_negative": int(np.count_nonzero(values < 0)),
         "whole": integers or bool(np.all(values == np.floor(values))),
     }
+
+
+def _flat_tops(exposures: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the least step from a row's lowest value to its next, and per position the top that several channels share.
+
+    Counts of electrons rise in steps (of one count, or of the detector's gain), corrected ones by any amount.
+    """
+    found = np.full(exposures.shape[1:3], np.nan)
+    step = np.inf
+    for exposure in exposures:
+        high = np.fmax.reduce(exposure, axis=2)
+        same = (exposure == high[..., None]).sum(axis=2)
+        flat = (same >= _FLAT_CHANNELS) & (same < exposure.shape[2]) & np.isfinite(high) & np.isnan(found)
+        found[flat] = high[flat]
+        for row in exposure:
+            low = np.fmin.reduce(row, axis=None)
+            above = row[row > low]
+            if above.size and np.isfinite(low):
+                step = min(step, float(above.min()) - float(low))
+    return step, found

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from phonon_eels.config.settings import Ingest
 
 MEANINGS = ("ok", "not_finite", "empty", "saturated")
-_FATAL = ("finite", "negative", "zero_loss_peak")
+_FATAL = ("finite", "negative", "constant", "zero_loss_peak")
 _MEASURABLE = ("gain", "dark_level", "read_noise_e")
 
 

@@ -200,7 +200,11 @@ def test_every_check_can_fail_or_warn() -> None:
     assert verdicts(changed((0, 0), 7.0))["empty"] == "warn"
     assert verdicts(changed(slice(0, 12), 0.0))["empty"] == "fail"
     assert verdicts(good, saturation_counts=9500.0)["saturation"] == "fail"
-    assert verdicts(good.with_(counts=np.minimum(counts, 8000.0)))["clipping"] == "warn"
+    assert verdicts(good.with_(counts=np.minimum(counts, 8000.0)))["clipping"] == "fail"
+    few = counts.copy()
+    few[:2] = np.minimum(few[:2], 6000.0)  # lower than the highest of the others
+    assert verdicts(good.with_(counts=few * 0.37 + 0.1))["clipping"] == "warn"
+    assert verdicts(good.with_(counts=np.full_like(counts, 65535.0)))["constant"] == "fail"
     shifted = EnergyAxis(-30.0, 0.5, 400)
     assert verdicts(good.with_(energy=shifted))["zero_loss_peak"] == "warn"
     wide = EnergyAxis(-60e3, 500.0, 400)
@@ -212,6 +216,23 @@ def test_every_check_can_fail_or_warn() -> None:
     assert verdicts(good.with_(haadf=np.ones((20, 20))))["haadf_contrast"] == "warn"
     coarse = SpectrumImage(counts[..., ::8], EnergyAxis(-60.0, 4.0, 50), good.scan)
     assert verdicts(coarse)["dispersion"] == "warn"
+
+
+@pytest.mark.parametrize("gain", [1.0, 250.0, 0.37])
+@pytest.mark.parametrize("height", [3.0, 100.0, 1e4])
+def test_few_electrons_are_no_flat_top(gain: float, height: float) -> None:
+    """Channels with as many electrons by chance, also where an electron is many counts."""
+    assert "clipping" not in verdicts(scan(gain=gain, height=height, shape=(30, 30)))
+
+
+def test_one_word_for_a_scan_of_one_value() -> None:
+    image = scan(shape=(4, 5))
+    (sentence,) = [
+        record["sentence"]
+        for record in check(image.with_(counts=np.full(image.shape, 65535.0, dtype=np.float32)), CpuBackend(1))
+        if record["check"] in ("constant", "zero_loss_peak")
+    ]
+    assert sentence.startswith("all channels of all positions are saturated: every value is 65535")
 
 
 def test_records_say_what_to_do() -> None:

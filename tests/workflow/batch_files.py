@@ -69,7 +69,7 @@ def bad_ones(folder: Path) -> list[Row]:
         Row("all_nan", spoilt("all_nan", _counts(lambda y: np.full_like(y, np.nan))), "NaN"),
         Row("unreadable", "unreadable.hspy", "is no HDF5 file"),
         Row("scan_00", "scan.hspy", "dataset scan_00 occurs twice"),
-        Row("all_saturated", spoilt("all_saturated", _counts(lambda y: np.full_like(y, 65535.0))), "zero-loss peak"),
+        Row("all_saturated", spoilt("all_saturated", _counts(lambda y: np.full_like(y, 65535.0))), "are saturated"),
         Row("wrong_units", spoilt("wrong_units", _attributes(units="meV")), "meV"),
         Row("a_folder", "night.hspy", "is a folder"),
     ]

@@ -1,6 +1,7 @@
 """A night of scans: good and poor ones finish, each bad one is named with its cause, a second run retries only those.
 
 PHONON_EELS_GOOD says how many good ones there are; 86 make the night of a hundred that docs/validation.md speaks of.
+PHONON_EELS_CORES says on how many cores.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from phonon_eels.pipeline.datasets import read_rows
 from phonon_eels.pipeline.status import collect_status
 from tests.workflow.batch_files import Row, write_night
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 N_GOOD = int(os.environ.get("PHONON_EELS_GOOD", "2"))
+CORES = os.environ.get("PHONON_EELS_CORES", "2")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 + 180 * N_GOOD)]
 
 
 def snakemake(repository: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "-s", str(repository / "Snakefile"), "--cores", "2"]
+    command = [sys.executable, "-m", "snakemake", "-s", str(repository / "Snakefile"), "--cores", CORES]
     command += ["--profile", str(repository / "pipelines" / "profiles" / "local")]
     env = {**os.environ, "PYTHONPATH": str(repository), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
