@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -46,12 +47,19 @@ def step(options: argparse.Namespace) -> int:
     """``phonon-eels STEP``: one step of a dataset."""
     from phonon_eels import pipeline
     from phonon_eels.cli.console import reporting
+    from phonon_eels.cli.lean import without_unused_libraries
     from phonon_eels.cli.options import computing, settings_of
+    from phonon_eels.steps.registry import find_step
 
     settings = settings_of(options)
     if getattr(options, "refused", None) is not None:
         _refuse(options.dataset_folder, options.refused)
-    with reporting(options.quiet, options.debug, options.progress) as show, computing(options) as backend:
+    alone = (
+        options.step != "ingest" and options.workers is None and options.scheduler is None and options.cluster is None
+    )
+    reads_counts = find_step(options.step).reads_counts
+    quick = without_unused_libraries(reads_counts=reads_counts) if alone else contextlib.nullcontext()
+    with quick, reporting(options.quiet, options.debug, options.progress) as show, computing(options) as backend:
         outcome = pipeline.run_step(
             options.dataset_folder,
             options.step,

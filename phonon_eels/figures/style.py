@@ -129,7 +129,14 @@ def save_figure(figure: Figure, target: Path | BinaryIO, dpi: int = 300, form: s
             # Laying out costs more than drawing: once is enough for all formats.
             engine.execute(figure)
             figure.set_layout_engine("none")
-        figure.savefig(target, dpi=dpi, format=form, metadata=metadata.get(form, {}))
+        if form == "png":
+            # `savefig` draws twice, once for a layout that has been made already.
+            usual = figure.get_dpi()
+            figure.set_dpi(dpi)
+            FigureCanvasAgg(figure).print_png(target, metadata=metadata["png"])
+            figure.set_dpi(usual)
+        else:
+            figure.savefig(target, dpi=dpi, format=form, metadata=metadata.get(form, {}))
 
 
 def literal(text: object) -> str:

@@ -96,13 +96,15 @@ def write_image(
     return list(paths.values())
 
 
-def read_image(folder: Path) -> SpectrumImage:
+def read_image(folder: Path, *, lazy: bool = True) -> SpectrumImage:
     """Read a spectrum image that `write_image` wrote; its arrays are lazy, the HAADF is in memory.
 
     Parameters
     ----------
     folder
         The folder that holds ``image.zspy``.
+    lazy
+        False: arrays are those on disk (zarr), for who looks at few of their values or none and need not load Dask.
 
     Raises
     ------
@@ -113,16 +115,17 @@ def read_image(folder: Path) -> SpectrumImage:
     group = _experiment(folder / "image.zspy")
     state = _state(folder / "image.zspy", group)
     ours = group["metadata/PhononEELS"]
-    lazy = {name: _lazy(folder / f"{name}.zspy") for name in _PARTS if (folder / f"{name}.zspy").is_dir()}
+    open_ = _lazy if lazy else _on_disk
+    parts = {name: open_(folder / f"{name}.zspy") for name in _PARTS if (folder / f"{name}.zspy").is_dir()}
     return SpectrumImage(
-        counts=_lazy(folder / "image.zspy"),
+        counts=open_(folder / "image.zspy"),
         energy=EnergyAxis(**state["energy"]),
         scan=(ScanAxis(**state["scan"][0]), ScanAxis(**state["scan"][1])),
         noise=NoiseModel(**state["noise"]),
         acquisition=Acquisition(**state["acquisition"]),
         title=state["title"],
         **{name: ours[name][...] for name in _IMAGES if name in ours},
-        **lazy,
+        **parts,
     )
 
 
@@ -268,8 +271,12 @@ def _experiment(path: Path) -> Any:
         raise InputFileError(f"{path} is damaged ({problem}): delete it and run the step again") from problem
 
 
+def _on_disk(path: Path) -> Any:
+    return _experiment(path)["data"]
+
+
 def _lazy(path: Path) -> Any:
     import dask.array as da
 
-    array = _experiment(path)["data"]
+    array = _on_disk(path)
     return da.from_array(array, chunks=array.chunks, meta=np.empty((0,) * array.ndim, dtype=array.dtype))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 TILT_PRIOR_RAD_PER_NM = 0.25  # the wavevector lies along b within about 6 degrees
 MIN_PERIODS = 0.8
@@ -196,7 +196,9 @@ def _judge(
     independent = 1.0 if fixed else 1.0 + length * (1.0 / bounds[0] - 1.0 / bounds[1])
     n_parameters = 2 + (not fixed) + free_tilt
     ratio = max(gain, 0.0) / n_parameters / (rss / dof * correlated)
-    p_single = stats.f.sf(ratio, n_parameters, max(dof / correlated, 1.0))
+    p_single = float(
+        special.fdtrc(n_parameters, max(dof / correlated, 1.0), ratio)
+    )  # survival of F; scipy.stats loads slowly
     edge = 1e-3 * (1.0 / bounds[0] - 1.0 / bounds[1])
     at_bound = not fixed and (f - 1.0 / bounds[1] < edge or 1.0 / bounds[0] - f < edge)
     return Wave(

@@ -77,7 +77,7 @@ def input_image(folder: Path, step: str, settings: Settings, source: Mapping[str
     route = [entry.name for entry in steps_of_route(settings.route)]
     for earlier in reversed(route[: route.index(step)]):
         if (folder / earlier / "image.zspy").is_dir():
-            return read_image(folder / earlier)
+            return read_image(folder / earlier, lazy=find_step(step).reads_counts)
     raise InputFileError(f"{folder}: holds no spectrum image before {step}; run `phonon-eels ingest FILE` first")
 
 

@@ -149,12 +149,12 @@ def goodness_of_fit(fit: ScanFit) -> np.ndarray:
     Chi-squared is compared with the scaled chi-squared law of the same mean and variance (Satterthwaite,
     doi:10.2307/3002019), because few electrons per channel widen it and channels that share noise lower and widen it.
     """
-    from scipy.stats import chi2
+    from scipy.special import chdtrc  # survival of chi-squared; scipy.stats takes long to load
 
     mean = np.maximum(fit.chi2_mean - fit.chi2_taken, 1.0)
     variance = fit.chi2_variance * mean / np.maximum(fit.chi2_mean, 1.0)
     scale = 0.5 * variance / mean
-    return np.asarray(chi2.sf(fit.pearson_chi2 / scale, mean / scale))
+    return np.asarray(chdtrc(mean / scale, fit.pearson_chi2 / scale))
 
 
 def identifiability(

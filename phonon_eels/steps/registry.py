@@ -31,6 +31,8 @@ class StepEntry:
         defaults), so that a step cannot depend on what would not make its result stale.
     classic_only
         True if the forward route leaves it out.
+    reads_counts
+        False if it looks at no spectra: then it need not load what reads them block by block.
     off
         Setting of its section and the value that switches the step off. Then the pipeline need not even load it,
         which in the workflow saves a process most of its time.
@@ -41,6 +43,7 @@ class StepEntry:
     needs: tuple[str, ...] = ()
     shared: tuple[Shared, ...] = ()
     classic_only: bool = False
+    reads_counts: bool = True
     off: tuple[str, str | bool] | None = None
 
     def idle_reason(self, settings: object) -> str | None:
@@ -76,7 +79,9 @@ REGISTRY: tuple[StepEntry, ...] = (
     ),
     StepEntry("fit_peaks", needs=("register_frames", "align_zlp", "calibrate", "normalise"), shared=("material", "route")),
     StepEntry("assign_layers", off=("enabled", False), needs=("align_zlp", "calibrate"), shared=("material",)),
-    StepEntry("map_superstructure", off=("enabled", False), needs=("assign_layers",), shared=("material",)),
+    StepEntry(
+        "map_superstructure", off=("enabled", False), needs=("assign_layers",), shared=("material",), reads_counts=False
+    ),
     StepEntry(
         "measure_modulation", off=("enabled", False),
         needs=("align_zlp", "calibrate", "fit_peaks", "assign_layers", "map_superstructure"),
@@ -89,6 +94,7 @@ REGISTRY: tuple[StepEntry, ...] = (
             "subtract_zlp", "deconvolve", "fit_peaks", "assign_layers", "map_superstructure", "measure_modulation",
         ),
         shared=("acquisition", "material", "route", "seed"),
+        reads_counts=False,
     ),
 )  # fmt: skip
 """Every step in the order in which they run."""

@@ -1,0 +1,33 @@
+"""A quick start of processes that do one step each."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+UNUSED = ("sparse", "pint", "distributed")
+"""Dask and xarray load these wherever they are installed (HyperSpy brings them), to know their arrays when they meet them."""
+
+
+@contextlib.contextmanager
+def without_unused_libraries(*, reads_counts: bool) -> Iterator[None]:
+    """Let libraries that a step after `ingest` does not meet count as not installed: they cost a process up to a second.
+
+    What is loaded already stays. Not for reading vendor files, nor for work on many workers.
+
+    Parameters
+    ----------
+    reads_counts
+        False where the step reads no spectra, so that Dask has nothing to do either.
+    """
+    unused = UNUSED if reads_counts else (*UNUSED, "dask")
+    left_out = [name for name in unused if name not in sys.modules]
+    # Python's own way to say that a module is not there.
+    sys.modules.update(dict.fromkeys(left_out))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in left_out:
+            if name in sys.modules and sys.modules[name] is None:
+                del sys.modules[name]

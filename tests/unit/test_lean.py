@@ -1,0 +1,52 @@
+"""Steps start without libraries that they do not use, and leave no trace of that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phonon_eels.cli.lean import UNUSED, without_unused_libraries
+from phonon_eels.steps.registry import REGISTRY, find_step
+
+
+def test_a_library_counts_as_missing_only_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = UNUSED[0]
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with (
+        without_unused_libraries(reads_counts=True),
+        pytest.raises(ModuleNotFoundError, match="import of sparse halted"),
+    ):
+        __import__(name)
+    assert name not in sys.modules
+
+
+def test_a_loaded_library_stays() -> None:
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in (*UNUSED, "dask")}
+    with without_unused_libraries(reads_counts=False):
+        assert all(sys.modules[name] is module for name, module in before.items())
+    assert all(sys.modules[name] is module for name, module in before.items())
+
+
+def test_reading_maps_needs_none_of_them(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from phonon_eels.cli.lean import UNUSED, without_unused_libraries
+with without_unused_libraries(reads_counts=False):
+    import xarray as xr
+    from phonon_eels.io.results import read_maps, write_maps
+    write_maps(xr.Dataset({{"status": ("row", [0, 1])}}), Path({str(tmp_path / "maps.nc")!r}))
+    assert read_maps(Path({str(tmp_path / "maps.nc")!r}))["status"].values.tolist() == [0, 1]
+loaded = [name for name in (*UNUSED, "dask", "scipy.stats", "hyperspy", "rsciio") if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_which_steps_read_no_spectra() -> None:
+    assert [entry.name for entry in REGISTRY if not entry.reads_counts] == ["map_superstructure", "report"]
+    assert find_step("ingest").reads_counts
