@@ -66,6 +66,32 @@ def make_members(
     return tuple(members)
 
 
+def differences(
+    members: Sequence[Member],
+    counts: np.ndarray,
+    variance: np.ndarray,
+    bad: np.ndarray | None,
+    value: np.ndarray,
+    energies_mev: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return how the members differ from a background, by shape: (windows, energies).
+
+    Parameters
+    ----------
+    counts, variance, bad
+        One spectrum, (channels,).
+    value
+        The background that stands, at `energies_mev`.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for member in members:
+        status, parameters, covariance = member.background.fit(counts, variance, bad)
+        if status in (CONVERGED, AT_BOUND):
+            curve = member.background.curve(parameters, covariance, energies_mev)[0]
+            found.setdefault(member.background.method, []).append(curve - value)
+    return {method: np.stack(rows) for method, rows in found.items()}
+
+
 def spread(
     members: Sequence[Member],
     counts: np.ndarray,
@@ -77,25 +103,10 @@ def spread(
     """Return the mean square of the members' differences from a background, and that of their sums.
 
     The mean is over windows; of the shapes that the data allow, the one that differs most counts, because which of them is
-    right is not a matter of chance.
-
-    Parameters
-    ----------
-    counts, variance, bad
-        One spectrum, (channels,).
-    value
-        The background that stands, at `energies_mev`.
+    right is not a matter of chance. Parameters as `differences`.
     """
-    squares: dict[str, list[np.ndarray]] = {}
-    of_sums: dict[str, list[float]] = {}
-    for member in members:
-        status, parameters, covariance = member.background.fit(counts, variance, bad)
-        if status not in (CONVERGED, AT_BOUND):
-            continue
-        difference = member.background.curve(parameters, covariance, energies_mev)[0] - value
-        squares.setdefault(member.background.method, []).append(difference**2)
-        of_sums.setdefault(member.background.method, []).append(float(difference.sum()) ** 2)
-    if not squares:
+    found = differences(members, counts, variance, bad, value, energies_mev)
+    if not found:
         return np.full_like(value, np.nan), float("nan")
-    worst = np.max([np.mean(found, axis=0) for found in squares.values()], axis=0)
-    return worst, max(float(np.mean(found)) for found in of_sums.values())
+    worst = np.max([np.mean(rows**2, axis=0) for rows in found.values()], axis=0)
+    return worst, max(float(np.mean(rows.sum(axis=1) ** 2)) for rows in found.values())

@@ -14,6 +14,7 @@ from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.kernels.likelihood import GAUSSIAN
 from phonon_eels.spectrum_image import SpectrumImage
+from phonon_eels.steps.classic_noise import NoisyFit, spectrum_noise, with_noise
 from phonon_eels.steps.spec import StepContext
 
 MODE_OK, MODE_PRIOR, MODE_VANISHED, MODE_FAILED = 0, 1, 2, 3
@@ -77,11 +78,12 @@ def classic_components(
 
 def fit_classic_positions(
     image: SpectrumImage, model: ForwardModel, prior_std_mev: np.ndarray, settings: FitPeaks, context: StepContext
-) -> ComponentFit:
+) -> NoisyFit:
     """Fit every position by least squares with the variance that the steps before have carried.
 
     Widths and other shape parameters are the scan's, unless `position_widths` asks for them at every position: those pooled
-    over the positions where that pass knows the line shape and the background, else those of the mean spectrum.
+    over the positions where that pass knows the line shape and the background, else those of the mean spectrum. Deviations are those
+    of the noise that the steps before have left, correlated between channels.
 
     Raises
     ------
@@ -113,45 +115,102 @@ def fit_classic_positions(
             found |= pooled
         held = build_model(classic_components(model, settings, prior_std_mev, found), energies)
         problem = Problem(**{**vars(problem), "model": held})
-    return fit_problem(problem, context.backend, progress=context.progress)
+    fit = fit_problem(problem, context.backend, progress=context.progress)
+    noise = spectrum_noise(context, slice(first, first + energies.size))
+    return with_noise(fit, problem, noise, context.backend)
+
+
+def electrons_per_unit(context: StepContext) -> float:
+    """Return what turns areas into electrons: after `normalise`, those of the scan's typical zero-loss peak; else 1."""
+    told = context.summaries.get("normalise", {}).get("normaliser_median")
+    value = float(told["value"]) if told else 1.0
+    return value if np.isfinite(value) and value > 0.0 else 1.0
 
 
 def classic_maps(
-    fit: ComponentFit, model: ForwardModel, prior_std_mev: np.ndarray, vanished_sigma: float
+    noisy: NoisyFit, model: ForwardModel, prior_std_mev: np.ndarray, vanished_sigma: float, context: StepContext
 ) -> tuple[dict[str, tuple[np.ndarray, str]], np.ndarray]:
-    """Return maps of energies, areas and shapes with deviations, and the status of every mode at every position."""
+    """Return maps of energies, areas and shapes with deviations, and the status of every mode at every position.
+
+    Areas of normalised spectra are given in electrons at the scan's typical zero-loss peak, so that what normalising has taken
+    away between positions stays away. Beside each deviation stands what a fit of independent channels would quote
+    (``_naive_std``), and what the deconvolution does to a peak put in at each mode (``_syst``).
+    """
+    fit, per_unit = noisy.fit, electrons_per_unit(context)
     good = fit.usable
 
-    def maps_of(word: str) -> tuple[np.ndarray, np.ndarray]:
-        names = [f"{name}.{word}" for name in model.mode_names]
-        return np.stack([fit.value(n) for n in names]), np.stack([fit.value_std(n) for n in names])
+    def maps_of(word: str, source: np.ndarray | None = None) -> np.ndarray:
+        places = [fit.model.number(f"{name}.{word}") for name in model.mode_names]
+        return np.moveaxis((fit.values if source is None else source)[..., places], 2, 0)
 
-    energy, energy_std = maps_of("centre")
-    area, area_std = maps_of("area")
+    energy, energy_std, naive = (maps_of("centre", source) for source in (None, fit.std, noisy.naive_std))
+    area, area_std, area_naive = (per_unit * maps_of("area", source) for source in (None, fit.std, noisy.naive_std))
     significant = (area > vanished_sigma * area_std) & np.isfinite(energy_std)
     by_prior = energy_std > 0.5 * prior_std_mev[:, None, None]
     status = np.where(significant, np.where(by_prior, MODE_PRIOR, MODE_OK), MODE_VANISHED)
     status = np.where(good & np.isfinite(area), status, MODE_FAILED)
     shown = status <= MODE_PRIOR
+    bias, lost = _deconvolution_bias(model, context)
     values = {
         "apparent_energy_mev": (np.where(shown, energy, np.nan), "meV"),
         "apparent_energy_mev_std": (np.where(shown, energy_std, np.nan), "meV"),
+        "apparent_energy_mev_naive_std": (np.where(shown, naive, np.nan), "meV"),
+        "apparent_energy_mev_syst": (np.where(shown, bias[:, None, None], np.nan), "meV"),
         "area_e": (np.where(good, area, np.nan), "electrons"),
         "area_e_std": (np.where(good, area_std, np.nan), "electrons"),
+        "area_e_naive_std": (np.where(good, area_naive, np.nan), "electrons"),
+        "area_e_syst": (np.where(good, lost[:, None, None] * np.abs(area), np.nan), "electrons"),
     }
     units = {"fwhm": "meV", "fwhm_gauss": "meV", "fwhm_lorentz": "meV", "fraction": "1"}
     for word, unit in units.items():
         if f"{model.mode_names[0]}.{word}" in fit.names:
             key = "lorentzian_fraction" if word == "fraction" else f"{word}_mev"
-            for suffix, array in zip(("", "_std"), maps_of(word), strict=True):
-                values[f"{key}{suffix}"] = (np.where(shown, array, np.nan), unit)
+            for suffix, source in (("", None), ("_std", fit.std)):
+                values[f"{key}{suffix}"] = (np.where(shown, maps_of(word, source), np.nan), unit)
     middle = _background_at_middle(fit)
-    values["background_e"] = (np.where(good, middle[0], np.nan), "electrons/channel")
-    values["background_e_std"] = (np.where(good, middle[1], np.nan), "electrons/channel")
+    values["background_e"] = (np.where(good, per_unit * middle[0], np.nan), "electrons/channel")
+    values["background_e_std"] = (np.where(good, per_unit * middle[1], np.nan), "electrons/channel")
     dof = np.maximum(fit.n_channels - fit.model.free.size, 1)
     values["deviance_per_dof"] = (np.where(good, fit.pearson_chi2 / dof, np.nan), "1")
     values["p_value"] = (np.where(good, fit.p_value, np.nan), "1")
+    if noisy.known:
+        values["apparent_energy_mev_crb"] = (_finite(maps_of("centre", noisy.bound), good), "meV")
+        values["area_e_crb"] = (_finite(per_unit * maps_of("area", noisy.bound), good), "electrons")
     return values, status
+
+
+def _finite(bound: np.ndarray, good: np.ndarray) -> np.ndarray:
+    return np.where(good & np.isfinite(bound), bound, np.nan)
+
+
+def _deconvolution_bias(model: ForwardModel, context: StepContext) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much the injected peaks were displaced (meV) and which share of their areas was lost, (modes,); NaN if unknown."""
+    table = context.tables.get("deconvolve", {}).get("injected_peak")
+    rows = {} if table is None else {str(row["mode"]): row for row in table.to_dict("records")}
+    unknown = {"position_bias_mev": np.nan, "area_ratio": np.nan}
+    found = [rows.get(name, unknown) for name in model.mode_names]
+    bias = np.array([abs(float(row["position_bias_mev"])) for row in found])
+    return bias, np.array([abs(1.0 - float(row["area_ratio"])) for row in found])
+
+
+def noise_summary(values: dict[str, tuple[np.ndarray, str]], noisy: NoisyFit) -> tuple[dict[str, object], str]:
+    """Return what the summary and the messages say of the deviations."""
+    if not noisy.known:
+        return {"std": "naive: channels taken as independent"}, (
+            "no step has told how channels share noise: deviations and p-values take them as independent, so after a resampling or "
+            "a deconvolution they are too small"
+        )
+    with np.errstate(invalid="ignore"):
+        ratio = values["apparent_energy_mev_std"][0] / values["apparent_energy_mev_naive_std"][0]
+    told = [float(np.median(own[np.isfinite(own)])) for own in ratio if np.isfinite(own).any()]
+    summary: dict[str, object] = {"std": "noise shared between channels propagated", "std_over_naive": told}
+    if not told:
+        return summary, "deviations hold the noise that channels share"
+    return summary, (
+        f"deviations hold the noise that resampling, subtraction and deconvolution made channels share: those of energies are "
+        f"{min(told):.2f} to {max(told):.2f} times what independent channels would give (kept in _naive_std). They say nothing of the "
+        f"bias of this route: _syst holds that of the deconvolution, none that of the background's windows"
+    )
 
 
 def _background_at_middle(fit: ComponentFit) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,13 @@ from phonon_eels.kernels.deconvolve import SMALLEST_RESPONSE, Response, make_res
 from phonon_eels.kernels.fourier import apply_matrix_one, filter_matrix, ratio_filter, single_scattering
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.spectrum_image import StepResult
+from phonon_eels.steps.carried_noise import enough_draws, known_draws, moved_fractions, resampled_noise, with_draws
 from phonon_eels.steps.deconvolved_noise import maxima_table, noise_response, std_factors
 from phonon_eels.steps.injected_peak import injected_peaks
 from phonon_eels.steps.instrument import (
     ZeroLossPeak,
-    block_variance,
-    half_width_channels,
     mean_spectrum,
+    mean_variance,
     zero_loss_peak,
 )
 from phonon_eels.steps.maps import count_status, scan_dataset
@@ -96,7 +96,7 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
         Image, its noise marked as correlated; variance exact for the linear Fourier ratio, else grown as noise on the mean
         spectrum grows (`noise_response`). Tables: ``injected_peak``, what the method does to a known peak on this data;
         ``std_factors``, by how much fits that ignore the correlation understate their deviations; ``maxima``, which maxima
-        were there before. Maps ``iterations``, ``offset`` and ``chi2_per_channel`` where the stop is by discrepancy,
+        were there before. Draws of the noise that comes out, for the fits. Maps ``iterations``, ``offset`` and ``chi2_per_channel`` where the stop is by discrepancy,
         else ``offset``; ``losses_per_electron`` for the Fourier-log; ``status``.
 
     Raises
@@ -108,7 +108,7 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
         return StepResult(skipped="deconvolve.method is none: the spectra keep the instrument's resolution")
     peak = zero_loss_peak(context, "deconvolve")
     mean = mean_spectrum(image, context)
-    spread = _mean_variance(image, peak.fwhm_mev)
+    spread = mean_variance(image, peak.fwhm_mev)
     intensity = _zero_loss_counts(image, settings, context)
     method = prepare(peak, image, settings, mean, spread)
     messages = [NO_EVIDENCE]
@@ -126,7 +126,7 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
     def many(spectra: np.ndarray) -> np.ndarray:
         return fixed.block(spectra, None, np.full(spectra.shape[0], typical))[0]
 
-    noise = noise_response(mean, spread, _fractions(context, image), many, context.seed)
+    noise = noise_response(mean, spread, _noise_before(image, spread, context), many)
     counts, variance = _cubes(image, method, context, intensity, noise.gain)
     result = image.with_(counts=counts, variance=variance, noise=replace(image.noise, denoised=True), frames=None)
     table = injected_peaks(mean, image.energy, context.material, method.response, many)
@@ -134,6 +134,8 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
     factors = std_factors(noise, own_variance, image.energy.energies_mev, table, image.energy.dispersion_mev)
     used = max(int((maps["status"].values == DONE).sum()), 1)
     after = many(mean[None])[0]
+    if not image.noise.denoised:
+        maps = with_draws(maps, noise.after, own_variance)
     maxima = maxima_table(
         image.energy.energies_mev, mean, after, np.sqrt(np.maximum(own_variance, 0.0) / used), 0.5 * peak.fwhm_mev
     )
@@ -158,7 +160,7 @@ def _messages(settings: Deconvolve, table: Any, factors: Any, maxima: Any, offse
         messages.append(
             f"the noise of neighbouring channels is correlated over {factors['correlation_length_mev'].iloc[0]:.1f} meV: fits that "
             f"take channels as independent quote deviations of energies {factors['energy_std_factor'].min():.2f} to "
-            f"{factors['energy_std_factor'].max():.2f} times too small; multiply by the table std_factors"
+            f"{factors['energy_std_factor'].max():.2f} times too small (table std_factors); fit_peaks carries this into its own"
         )
     new = maxima[~maxima["seen_before"].astype(bool)] if len(maxima) else maxima
     if len(new):
@@ -212,29 +214,13 @@ def prepare(
     return _Method(settings, response, filter_matrix(transfer, n), first)
 
 
-def _mean_variance(image: SpectrumImage, fwhm_mev: float) -> np.ndarray:
-    """Return the mean variance of single positions, from up to 16 rows, (channels,)."""
-    rows = np.unique(np.linspace(0, image.shape[0] - 1, min(16, image.shape[0])).astype(int))
-    half, parts = half_width_channels(fwhm_mev, image), []
-    for row in rows:
-        given = None if image.variance is None else np.asarray(image.variance[row : row + 1])
-        parts.append(block_variance(np.asarray(image.counts[row : row + 1]), given, image.noise, half)[0])
-    found = np.concatenate(parts)
-    usable = np.isfinite(found)
-    return np.asarray(np.where(usable, found, 0.0).sum(axis=0) / np.maximum(usable.sum(axis=0), 1))
-
-
-def _fractions(context: StepContext, image: SpectrumImage) -> np.ndarray:
-    """Return by which fractions of a channel the positions were moved; empty if they were not."""
-    maps = context.maps.get("align_zlp")
-    if (
-        context.summaries.get("align_zlp", {}).get("alignment") != "resample"
-        or maps is None
-        or "zlp_center_mev" not in maps
-    ):
-        return np.empty(0)
-    channel = np.asarray(maps["zlp_center_mev"].values) / image.energy.dispersion_mev
-    return np.asarray(np.modf(channel[np.isfinite(channel)])[0])
+def _noise_before(image: SpectrumImage, variance: np.ndarray, context: StepContext) -> np.ndarray:
+    """Return draws of the noise of one position as it arrives here, (draws, channels)."""
+    known = known_draws(context.maps, ("subtract_zlp",))
+    if known is not None and known.shape[1] == variance.size:
+        return np.asarray(known * np.sqrt(variance))
+    rng, number = np.random.default_rng([context.seed, 20]), enough_draws(variance.size)
+    return resampled_noise(rng, variance, moved_fractions(context, image), number)
 
 
 def _zero_loss_counts(image: SpectrumImage, settings: Deconvolve, context: StepContext) -> np.ndarray:
@@ -358,7 +344,7 @@ DECONVOLVE = StepSpec(
     run=deconvolve,
     routes=("classic",),
     makes={"offset": "as the image, per channel"},
-    needs=("align_zlp", "normalise"),
+    needs=("align_zlp", "normalise", "subtract_zlp"),
     bytes_per_channel=64.0,
     reference="Richardson 1972, doi:10.1364/JOSA.62.000055; Lucy 1974, doi:10.1086/111605",
 )

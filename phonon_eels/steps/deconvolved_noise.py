@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phonon_eels.kernels.resample import resample_one
-
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWS = 400
 LAGS = 60
 Many = Callable[[np.ndarray], np.ndarray]
 """Spectra (draws, channels) -> deconvolved spectra."""
@@ -39,38 +36,25 @@ class NoiseResponse:
     after: np.ndarray
 
 
-def noise_response(
-    mean: np.ndarray, variance: np.ndarray, fractions: np.ndarray, deconvolution: Many, seed: int
-) -> NoiseResponse:
+def noise_response(mean: np.ndarray, variance: np.ndarray, before: np.ndarray, deconvolution: Many) -> NoiseResponse:
     """Add noise to the mean spectrum, deconvolve, and look at what comes out.
 
     Parameters
     ----------
     mean, variance
-        Mean spectrum and the variance of one position, (channels,).
-    fractions
-        Fractions of a channel that positions were moved by before: the noise is given the correlation of such a
-        resampling. Empty if they were not moved.
+        Mean spectrum and the variance that one position carries, (channels,).
+    before
+        Draws of the noise of one position, as the steps before have left it, (draws, channels).
     deconvolution
         The method, as it is used on the data.
 
     Notes
     -----
-    The resampled noise is scaled to the variance that the image carries, so `gain` is relative to that. Draws are of the mean
-    spectrum: positions much brighter or darker than it respond differently where the method is not linear.
+    `gain` is relative to the variance that the image carries. Draws are of the mean spectrum: positions much brighter or darker
+    than it respond differently where the method is not linear.
     """
-    rng = np.random.default_rng([seed, 20])
-    n = mean.size
     spread = np.sqrt(np.where(np.isfinite(variance) & (variance > 0.0), variance, 0.0))
-    noise = rng.standard_normal((DRAWS, n))
-    if fractions.size:
-        padded, moved, unused = np.empty(n + 6), np.empty(n + 6), np.ones(n + 6)
-        moved_variance = np.empty(n + 6)
-        for draw in range(DRAWS):
-            padded[:] = rng.standard_normal(n + 6)
-            resample_one(padded, unused, float(rng.choice(fractions)), moved, moved_variance)
-            noise[draw] = moved[3:-3] / np.sqrt(moved_variance[3:-3])
-    before = noise * spread
+    n = mean.size
     after = deconvolution(mean + before) - deconvolution(mean[None])[0]
     finite = np.isfinite(after).all(axis=1)
     before, after = before[finite], after[finite]
@@ -104,7 +88,7 @@ def std_factors(
 
     For each peak a Gaussian of its measured width on a constant is fitted, linearised, to the noise that came out, with the
     weights that a fit of the deconvolved spectra would use. `std_factor` is the scatter of its energy (and area) over the
-    deviation it would quote: multiply the deviations of `fit_peaks` on these spectra by it.
+    deviation it would quote: `fit_peaks` propagates the same noise through its own model instead of multiplying by it.
 
     Parameters
     ----------

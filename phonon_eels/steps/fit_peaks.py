@@ -24,7 +24,7 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
-from phonon_eels.steps.classic_peaks import classic_maps, fit_classic_positions, pooled_settings
+from phonon_eels.steps.classic_peaks import classic_maps, fit_classic_positions, noise_summary, pooled_settings
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, from_zero, limit_maps, peak_maps
 from phonon_eels.steps.peak_tables import (
@@ -93,16 +93,18 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     model, by_rows, by_columns, held, starts = pool(image, prepared, shared_settings, context)
     if classic:
         lines = fit_classic_positions(image, model, usable_prior, settings, context)
-        good, fit_status = lines.usable, lines.status
+        good, fit_status = lines.fit.usable, lines.fit.status
         meanings: tuple[str, ...] = STATUS_WORDS
-        values, mode_status = classic_maps(lines, model, usable_prior, SHOWN_SIGMA)
+        values, mode_status = classic_maps(lines, model, usable_prior, SHOWN_SIGMA, context)
         found = limit_maps(held, model, context.material, good, values, mode_status)
+        noise_told, sentence = noise_summary(values, lines)
     else:
         fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
         good, fit_status, meanings = np.isin(fit.status, (CONVERGED, AT_BOUND)), fit.status, STATUS_MEANINGS
         found = peak_maps(fit, held, model, context.material, good, usable_prior)
         found.values.update(local_maps(fit, model, prepared.alignment, image.energy, good))
         found = from_zero(found, true_zero(context)[0])
+        noise_told, sentence = {}, ""
     if not good.any():
         raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
     values, mode_status = found.values, found.mode_status
@@ -142,9 +144,8 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
         "measured_temperature_k": temperature,
     }
-    return StepResult(
-        maps=maps, tables=tables, summary=summary, messages=(*_messages(image, model, good, prepared, context), *warmth)
-    )
+    messages = (*_messages(image, model, good, prepared, context), *warmth, *([sentence] if sentence else []))
+    return StepResult(maps=maps, tables=tables, summary=summary | noise_told, messages=messages)
 
 
 def _reproducibility(
@@ -391,6 +392,6 @@ FIT_PEAKS = StepSpec(
     name="fit_peaks",
     run=fit_peaks,
     makes={"energy_mev": "meV", "fwhm_mev": "meV", "area_e": "electrons"},
-    needs=("align_zlp",),
+    needs=("align_zlp", "normalise", "subtract_zlp", "deconvolve"),
     reference="maximum likelihood, Levenberg-Marquardt, Fisher covariance",
 )

@@ -110,3 +110,15 @@ def half_width_channels(fwhm_mev: float, image: SpectrumImage) -> int:
 def count_unit(context: StepContext) -> str:
     """Return what a sum over channels of the image counts: "1" after `normalise`, else "detector counts"."""
     return str(context.summaries.get("normalise", {}).get("area_unit", "detector counts"))
+
+
+def mean_variance(image: SpectrumImage, fwhm_mev: float) -> np.ndarray:
+    """Return the mean variance of single positions, from up to 16 rows, (channels,)."""
+    rows = np.unique(np.linspace(0, image.shape[0] - 1, min(16, image.shape[0])).astype(int))
+    half, parts = half_width_channels(fwhm_mev, image), []
+    for row in rows:
+        given = None if image.variance is None else np.asarray(image.variance[row : row + 1])
+        parts.append(block_variance(np.asarray(image.counts[row : row + 1]), given, image.noise, half)[0])
+    found = np.concatenate(parts)
+    usable = np.isfinite(found)
+    return np.asarray(np.where(usable, found, 0.0).sum(axis=0) / np.maximum(usable.sum(axis=0), 1))

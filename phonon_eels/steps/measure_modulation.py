@@ -189,7 +189,8 @@ def _messages(primary: Any, testable: bool, image: SpectrumImage, context: StepC
         )
     if context.route == "classic":
         messages.append(
-            "classic route: standard deviations ignore the correlations that resampling and deconvolution leave"
+            "classic route: intervals and p-values rest on the scatter between planes; deviations of single scores take channels as "
+            "independent, which resampling and deconvolution have undone"
         )
     return tuple(messages)
 

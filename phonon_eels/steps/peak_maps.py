@@ -110,18 +110,24 @@ def peak_maps(
 def limit_maps(
     held: ScanFit, model: ForwardModel, material: Material, good: np.ndarray, values: Values, mode_status: np.ndarray
 ) -> PeakMaps:
-    """Return maps of the classic route with bounds and labels added."""
+    """Return maps of the classic route with labels added.
+
+    What can be told follows from the bounds with the noise that channels share, where these are known; `held` is a fit that takes
+    channels as independent, and is more hopeful than that.
+    """
     bound = cramer_rao(held)
+    if "apparent_energy_mev_crb" in values:
+        known = np.nan_to_num(np.moveaxis(values["apparent_energy_mev_crb"][0], 0, 2), nan=np.inf)
+        with np.errstate(invalid="ignore"):
+            factor = np.nan_to_num(np.clip(known / bound.energy_mev, 1.0, 1e6), nan=1.0)
+        covariance = bound.energy_covariance * factor[..., :, None] * factor[..., None, :]
+        bound = CramerRao(bound.energy_mev * factor, bound.area_e * factor, covariance)
     told = identifiability(held, bound, model, material, good)
-    limits: Values = {
-        "apparent_energy_mev_crb": (_finite(bound.energy_mev, good), "meV"),
-        "area_e_crb": (_finite(bound.area_e, good), "electrons"),
-    }
     flags: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
         "mode_status": (mode_status, MODE_STATUS),
         "identifiability": (told, IDENTIFIABILITY),
     }
-    return PeakMaps({**values, **limits}, flags, mode_status, told, bound)
+    return PeakMaps(dict(values), flags, mode_status, told, bound)
 
 
 def from_zero(maps: PeakMaps, zero_mev: float) -> PeakMaps:

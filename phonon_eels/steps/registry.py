@@ -71,13 +71,16 @@ REGISTRY: tuple[StepEntry, ...] = (
         classic_only=True,
     ),
     StepEntry(
-        "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material",), classic_only=True
+        "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material", "seed"), classic_only=True
     ),
     StepEntry(
-        "deconvolve", off=("method", "none"), makes_image=True, needs=("align_zlp", "normalise"), shared=("material", "seed"),
-        classic_only=True,
+        "deconvolve", off=("method", "none"), makes_image=True, needs=("align_zlp", "normalise", "subtract_zlp"),
+        shared=("material", "seed"), classic_only=True,
     ),
-    StepEntry("fit_peaks", needs=("register_frames", "align_zlp", "calibrate", "normalise"), shared=("material", "route")),
+    StepEntry(
+        "fit_peaks", needs=("register_frames", "align_zlp", "calibrate", "normalise", "subtract_zlp", "deconvolve"),
+        shared=("material", "route"),
+    ),
     StepEntry("assign_layers", off=("enabled", False), needs=("align_zlp", "calibrate"), shared=("material",)),
     StepEntry(
         "map_superstructure", off=("enabled", False), needs=("assign_layers",), shared=("material",), reads_counts=False
@@ -127,7 +130,7 @@ def upstream(name: str, route: Route) -> tuple[str, ...]:
     >>> upstream("fit_peaks", "forward")
     ('calibrate', 'register_frames', 'align_zlp')
     >>> upstream("fit_peaks", "classic")
-    ('deconvolve', 'register_frames', 'align_zlp', 'calibrate', 'normalise')
+    ('deconvolve', 'register_frames', 'align_zlp', 'calibrate', 'normalise', 'subtract_zlp')
     """
     entry = find_step(name)
     route_steps = steps_of_route(route)

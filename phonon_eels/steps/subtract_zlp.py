@@ -10,7 +10,7 @@ import numpy as np
 from phonon_eels.errors import DataError
 from phonon_eels.kernels.background_shapes import MAX_PARAMETERS
 from phonon_eels.spectrum_image import StepResult
-from phonon_eels.steps.background_ensemble import Member, make_members, spread
+from phonon_eels.steps.background_ensemble import Member, differences, make_members, spread
 from phonon_eels.steps.background_models import (
     NEED_LOSS_SIDE,
     SHAPES,
@@ -20,13 +20,22 @@ from phonon_eels.steps.background_models import (
 )
 from phonon_eels.steps.background_reference import Reference, measured_reference
 from phonon_eels.steps.background_windows import fit_windows, loss_image, output_channels, overlap_messages
-from phonon_eels.steps.instrument import block_variance, count_unit, half_width_channels, zero_loss_fwhm_mev
+from phonon_eels.steps.carried_noise import enough_draws, moved_fractions, resampled_noise, with_draws
+from phonon_eels.steps.instrument import (
+    block_variance,
+    count_unit,
+    half_width_channels,
+    mean_spectrum,
+    mean_variance,
+    zero_loss_fwhm_mev,
+)
 from phonon_eels.steps.maps import count_status, scan_dataset
 from phonon_eels.steps.mirrored_gain import subtract_mirrored_gain
 from phonon_eels.steps.spec import StepContext, StepSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from phonon_eels.config.settings import SubtractZlp
     from phonon_eels.spectrum_image import SpectrumImage
@@ -131,6 +140,7 @@ def subtract_zlp(image: SpectrumImage, settings: SubtractZlp, context: StepConte
     result = loss_image(image, counts, variance, plan.out)
     messages += _messages(fit, plan)
     maps = scan_dataset(image, _map_values(settings.method, fit, count_unit(context)), fit.status, MEANINGS)
+    maps = _with_noise(maps, image, plan, fwhm, context)
     maps.attrs["reference_mev"] = background.reference_mev
     summary: dict[str, Any] = {
         "method": settings.method,
@@ -144,6 +154,41 @@ def subtract_zlp(image: SpectrumImage, settings: SubtractZlp, context: StepConte
         summary["best_model"] = str(models["method"].iloc[0])
     tables = {} if models is None else {"models": models}
     return StepResult(image=result, maps=maps, tables=tables, summary=summary, messages=tuple(messages))
+
+
+def _with_noise(
+    maps: xr.Dataset, image: SpectrumImage, plan: Plan, fwhm_mev: float, context: StepContext
+) -> xr.Dataset:
+    """Add draws of the noise of a loss spectrum: that of the counts, less the background that each draw lets fit.
+
+    The noise of the background is common to many channels, and inside the windows it is that of the counts themselves; neither is
+    in a variance per channel. Differences of an ensemble enter with either sign.
+    """
+    mean, carried = mean_spectrum(image, context) - image.noise.dark_level, mean_variance(image, fwhm_mev)
+    if image.noise.denoised or not np.isfinite(mean).all():
+        return maps
+    status, parameters, covariance = plan.background.fit(mean, carried, None)
+    if status > 1:
+        return maps
+    shown, rng = plan.shown_mev, np.random.default_rng([context.seed, 22])
+    value, own, _ = plan.background.curve(parameters, covariance, shown)
+    total = carried[plan.out] + own
+    draws = []
+    for noise in resampled_noise(rng, carried, moved_fractions(context, image), enough_draws(shown.size)):
+        status, found, _ = plan.background.fit(mean + noise, carried, None)
+        if status <= 1:
+            draws.append(noise[plan.out] - plan.background.curve(found, covariance, shown)[0] + value)
+    after = np.array(draws)
+    if plan.reference is not None:  # common to all positions, in the variance of each
+        common = parameters[0] ** 2 * plan.reference.variance_at(shown)
+        after, total = after + np.sqrt(common) * rng.standard_normal(after.shape), total + common
+    others = differences(plan.members, mean, carried, None, value, shown)
+    if others:
+        worst = max(others.values(), key=lambda rows: float(np.mean(rows**2)))
+        signs = rng.choice((-1.0, 1.0), (after.shape[0], 1))
+        after = after + signs * worst[rng.integers(len(worst), size=after.shape[0])]
+        total = total + spread(plan.members, mean, carried, None, value, shown)[0]
+    return with_draws(maps, after, total)
 
 
 def _compare(

@@ -1,0 +1,89 @@
+"""Noise of the classic route's spectra as draws: what resampling, subtraction and deconvolution make of it, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phonon_eels.kernels.resample import resample_one
+from phonon_eels.spectrum_image import SpectrumImage
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from phonon_eels.steps.spec import StepContext
+
+LEAST_DRAWS = 400
+"""Any deviation from them is known to 1/sqrt(2 · 400) = 3.5 %."""
+DRAWS_PER_CHANNEL = 4
+"""A covariance of channels can be inverted only if there are several draws for each channel."""
+VARIABLE = "noise_draws"
+CARRIERS = ("deconvolve", "subtract_zlp")
+
+
+def moved_fractions(context: StepContext, image: SpectrumImage) -> np.ndarray:
+    """Return by which fractions of a channel the positions were moved; empty if they were not."""
+    maps = context.maps.get("align_zlp")
+    if (
+        context.summaries.get("align_zlp", {}).get("alignment") != "resample"
+        or maps is None
+        or "zlp_center_mev" not in maps
+    ):
+        return np.empty(0)
+    channel = np.asarray(maps["zlp_center_mev"].values) / image.energy.dispersion_mev
+    return np.asarray(np.modf(channel[np.isfinite(channel)])[0])
+
+
+def enough_draws(n_channels: int) -> int:
+    """Return how many draws tell the noise of spectra of so many channels."""
+    return max(LEAST_DRAWS, DRAWS_PER_CHANNEL * n_channels)
+
+
+def resampled_noise(rng: np.random.Generator, variance: np.ndarray, fractions: np.ndarray, n_draws: int) -> np.ndarray:
+    """Return draws of noise of a given variance, correlated as positions moved by `fractions` have it, (draws, channels).
+
+    Parameters
+    ----------
+    variance
+        Of one position as the image carries it, (channels,).
+    fractions
+        Fractions of a channel; empty: channels are independent.
+    """
+    n = variance.size
+    spread = np.sqrt(np.where(np.isfinite(variance) & (variance > 0.0), variance, 0.0))
+    noise = rng.standard_normal((n_draws, n))
+    if fractions.size:
+        padded, moved, unused = np.empty(n + 6), np.empty(n + 6), np.ones(n + 6)
+        moved_variance = np.empty(n + 6)
+        for draw in range(n_draws):
+            padded[:] = rng.standard_normal(n + 6)
+            resample_one(padded, unused, float(rng.choice(fractions)), moved, moved_variance)
+            noise[draw] = moved[3:-3] / np.sqrt(moved_variance[3:-3])
+    return np.asarray(noise * spread)
+
+
+def with_draws(maps: xr.Dataset, draws: np.ndarray, carried: np.ndarray) -> xr.Dataset:
+    """Return the maps with draws of noise beside them, in units of the deviation that the image carries.
+
+    Parameters
+    ----------
+    draws
+        Noise of one position of mean strength, (draws, channels).
+    carried
+        The variance that the image carries for such a position, (channels,).
+    """
+    spread = np.sqrt(np.where(carried > 0.0, carried, np.inf))
+    about = "noise of a typical position over the standard deviation that its channels carry; correlated as in the data"
+    result = maps.copy()
+    result[VARIABLE] = (("draw", "energy_loss"), (draws / spread).astype(np.float32), {"units": "1", "comment": about})
+    return result
+
+
+def known_draws(maps: Mapping[str, xr.Dataset], steps: tuple[str, ...] = CARRIERS) -> np.ndarray | None:
+    """Return the draws of the last step that has left some, (draws, channels), or None."""
+    for step in steps:
+        if step in maps and VARIABLE in maps[step]:
+            return np.asarray(maps[step][VARIABLE].values, dtype=float)
+    return None
