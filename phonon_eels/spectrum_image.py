@@ -168,7 +168,7 @@ class SpectrumImage:
     haadf_frames
         Dark-field image of each frame, (frames, rows, columns), or None.
     halves
-        Registered sums of every second frame, (2, rows, columns, channels), to compare with each other; or None.
+        Registered sums of half of the frames each, (2 or 4, rows, columns, channels), to compare in pairs; or None.
     regions
         What the user marked every position as, codes of `REGIONS`, (rows, columns) of uint8; None: all is sample.
     title
@@ -199,8 +199,10 @@ class SpectrumImage:
             other = getattr(self, name)
             if other is not None and tuple(other.shape) != want:
                 raise DataError(f"{name} has shape {tuple(other.shape)}, the counts have {want}; both must agree")
-        if self.halves is not None and tuple(self.halves.shape) != (2, *want):
-            raise DataError(f"the halves have shape {tuple(self.halves.shape)}, they must have {(2, *want)}")
+        if self.halves is not None and tuple(self.halves.shape) not in ((2, *want), (4, *want)):
+            raise DataError(
+                f"the halves have shape {tuple(self.halves.shape)}, they must have {(2, *want)} or {(4, *want)}"
+            )
         if self.regions is not None and tuple(self.regions.shape) != want[:2]:
             raise DataError(f"the regions have shape {tuple(self.regions.shape)}, the scan {want[:2]}; both must agree")
         if self.haadf is not None and tuple(self.haadf.shape) != want[:2]:

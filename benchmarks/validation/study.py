@@ -160,9 +160,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer draws and cells, for a look")
     parser.add_argument("--seed", type=int, default=20261121)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/validation"))
+    parser.add_argument("--only", choices=("coverage",), help="only this table")
     asked = parser.parse_args()
     began = time.monotonic()
     quick = asked.quick
+    coverage_draws = 50 if quick else 1000
+    if asked.only == "coverage":
+        write(coverage_table(asked.seed, coverage_draws), asked.output / "coverage.csv")
+        return
     cells = {k: ARTEFACTS[k] for k in ("none", "correlated noise", "all together")} if quick else ARTEFACTS
     write(false_positives(asked.seed, 300 if quick else 2000, cells, (6, 12)), asked.output / "false_positives.csv")
     write(rotation_table(asked.seed, 200 if quick else 2000), asked.output / "rotation.csv")
@@ -171,7 +176,7 @@ def main() -> None:
     power = power_table(asked.seed, 100 if quick else 400, units, doses)
     write(power, asked.output / "power.csv")
     plot_power(power, asked.output / "power.png")
-    write(coverage_table(asked.seed, 50 if quick else 400), asked.output / "coverage.csv")
+    write(coverage_table(asked.seed, coverage_draws), asked.output / "coverage.csv")
     print(f"\n{time.monotonic() - began:.0f} s, seed {asked.seed}")
 
 

@@ -227,8 +227,9 @@ def pool(options: argparse.Namespace) -> int:
 
 
 def schema(options: argparse.Namespace) -> int:
-    """``phonon-eels schema``: the JSON schema of all settings."""
-    from phonon_eels.config import json_schema
+    """``phonon-eels schema``: the JSON schema of all settings, or of those of a plan."""
+    from phonon_eels.config import Settings, json_schema
+    from phonon_eels.config.planning import PlanSettings
 
-    sys.stdout.write(json_schema())
+    sys.stdout.write(json_schema(PlanSettings if options.plan else Settings))
     return 0

@@ -125,7 +125,8 @@ def _add_pool(words: Any) -> None:
 
 
 def _add_schema(words: Any) -> None:
-    _command(words, "schema", "JSON schema of all settings", commands.schema)
+    schema = _command(words, "schema", "JSON schema of all settings", commands.schema)
+    schema.add_argument("--plan", action="store_true", help="of the settings of `phonon-eels plan` instead")
 
 
 def _add_steps(words: Any) -> None:

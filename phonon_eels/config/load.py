@@ -77,9 +77,9 @@ def load_material(name_or_path: str, relative_to: Path | None = None) -> Materia
     return _check(Material, yaml.safe_load(folder.joinpath(f"{name_or_path}.yaml").read_text("utf-8")), name_or_path)
 
 
-def json_schema() -> str:
-    """Return the JSON schema of the settings, the reference for editors and other programs."""
-    return json.dumps(Settings.model_json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+def json_schema(model: type[BaseModel] = Settings) -> str:
+    """Return the JSON schema of the settings (or of another model), the reference for editors and other programs."""
+    return json.dumps(model.model_json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class PlannedSpectrum(Frozen):
     """Energy axis and zero-loss peak."""
 
     dispersion_mev: Positive = 0.5
+    """Energy per channel."""
     range_mev: Window = (-60.0, 115.0)
     """First and last energy loss on the detector."""
     resolution_mev: Positive = 7.5
@@ -57,7 +58,9 @@ class PlannedScan(Frozen):
     """Positions: c along the rows' direction, the superstructure along the columns'."""
 
     c_step_nm: Positive = 0.055
+    """Step along c."""
     b_step_nm: Positive = 0.09
+    """Step along b, the direction of the superstructure."""
     c_length_nm: Positive = 6.2
     """Field of view along c: how many planes are seen."""
     b_length_nm: Positive = 5.8
@@ -78,9 +81,11 @@ class PlannedSpecimen(Frozen):
     dipole_fraction: Fraction = 0.0
     """Delocalised share of the signal; about 0 off-axis."""
     probe_fwhm_nm: Positive = 0.1
+    """Full width at half maximum of the probe, source size included."""
     localisation_fwhm_nm: Positive | None = None
     """Region around a plane that its modes are excited from, without the probe; default: the material's."""
     temperature_k: Positive = 293.0
+    """Temperature of the specimen; it sets the occupation."""
     plane_scatter_mev: NonNegative = 0.0
     """Standard deviation of a component of the amplitude between planes beyond counting noise (strain, dopants, drift). 0 is the best case."""
 
@@ -91,11 +96,13 @@ class PlannedQuestion(Frozen):
     mode: str | None = None
     """Default: the material's primary test."""
     layer: str | None = None
+    """Layer of the mode; default: the material's primary test."""
     amplitude_mev: Positive = 1.0
     """Modulation amplitude whose chance of detection is told."""
     power: Level = 0.8
     """Wanted chance to detect."""
     confidence: Level = 0.95
+    """Confidence level of the test."""
     min_units: int = Field(default=6, ge=4)
     """Fewer half-slab planes than this: not testable."""
 

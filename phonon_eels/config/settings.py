@@ -80,8 +80,9 @@ class RegisterFrames(Frozen):
     """Drift is measured to 1/upsample_factor of a position."""
     split: Literal["all", "odd", "even", "first", "last"] = "all"
     """Which frames to add: all, every second (odd: the first, third, …), or one half of them. Positions and channels are those of all frames."""
-    halves: Literal["odd_even", "first_last", "none"] = "odd_even"
-    """Two sums of half the frames each that are kept beside the sum, so that the report can say how well energies repeat."""
+    halves: Literal["both", "odd_even", "first_last", "none"] = "both"
+    """Sums of half the frames each that are kept beside the sum: the report says how well energies repeat, and whether a modulation
+    stands in odd and even frames, and in the first and the last half of the dose."""
     max_step_fraction: Fraction = 0.5
     """Largest jump between frames, as a fraction of the lattice period seen in the HAADF; larger ones are taken as period jumps and corrected."""
     align_energy: bool = True

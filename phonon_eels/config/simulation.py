@@ -174,6 +174,8 @@ class SimulatedStructure(Frozen):
     """Period; default: the material's."""
     phase_rad: float = 0.6
     """Phase of the wave at b = 0."""
+    turned_slabs: tuple[int, ...] = ()
+    """Numbers of slabs turned by 90° about c ([010] along the beam): the lattice looks the same, without displacement or modulation."""
     bunching_nm: dict[str, float] = Field(default_factory=lambda: {"BiO": 0.035, "SrO": 0.03})
     """Layer → amplitude of the displacement along b, a quarter period from that along c (drawn in the HAADF)."""
     lateral_offset: dict[str, float] = Field(default_factory=dict)

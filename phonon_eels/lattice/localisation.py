@@ -22,6 +22,10 @@ class Localisation:
         the position is multiplied with. Leakage between antiphase planes and the constant part both lower it.
     constant_share
         Mean share of the constant part (dipole scattering, dechannelling), and its standard deviation.
+    expected
+        (rows, columns) area that profile and constant part give: what a mode without modulation shows at the position.
+    leakage_std
+        Relative standard deviation of an amplitude from a leakage matrix's own; None: the width's deviation says it.
     """
 
     fwhm_nm: float
@@ -29,6 +33,8 @@ class Localisation:
     signed_share: np.ndarray
     constant_share: float
     constant_share_std: float
+    expected: np.ndarray
+    leakage_std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Sources:
     plane, weight
         (sources, rows, columns); -1 for none; weight exp(-d²/2σ²) at FWHM `reference_fwhm_nm`.
     strength, sign
-        (planes,) relative strength of the mode there, and +1/-1 for phase offsets 0/π.
+        (planes,) relative strength of the mode there, and +1/-1 for phase offsets 0/π, 0 for planes without a wave.
     """
 
     plane: np.ndarray
@@ -109,6 +115,7 @@ def fit_localisation(
         share,
         float(constant[usable].mean()) / mean_total,
         float(np.sqrt(covariance[3, 3])) / mean_total,
+        total,
     )
 
 

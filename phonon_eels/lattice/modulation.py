@@ -187,9 +187,9 @@ def mode_sources(
     source_plane: np.ndarray, source_weight: np.ndarray, layer_of_plane: np.ndarray, offset_rad: np.ndarray,
     weights: dict[str, float], reference_fwhm_nm: float,
 ) -> Sources:  # fmt: skip
-    """Return the planes that carry a mode, with their strength and the sign of their phase."""
+    """Return the planes that carry a mode, with their strength and the sign of their phase (NaN: no wave there, sign 0)."""
     strength = np.array([weights.get(str(layer), 0.0) for layer in layer_of_plane])
-    sign = np.where(np.cos(offset_rad) >= 0.0, 1.0, -1.0)
+    sign = np.where(np.isnan(offset_rad), 0.0, np.where(np.cos(offset_rad) >= 0.0, 1.0, -1.0))
     return Sources(source_plane, source_weight, strength, sign, reference_fwhm_nm)
 
 

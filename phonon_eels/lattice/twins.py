@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phonon_eels.lattice.superstructure import Superstructure
+from phonon_eels.lattice.superstructure import NoSuperstructureError, Superstructure, find_superstructure
 from phonon_eels.lattice.wave import Samples, amplitude_of
 
+NO_WAVE = "no wave"
 SEEN_SIGMA = 3.0
 ABSENT_SHARE = 0.5
 """A slab whose amplitude stays below this share of the median by two deviations has no wave."""
@@ -49,7 +50,48 @@ def slab_waves(samples: Samples, found: Superstructure) -> tuple[SlabWave, ...]:
     )
 
 
+def find_in_slabs(
+    samples: Samples,
+    side: np.ndarray,
+    period_bounds_nm: tuple[float, float],
+    *,
+    antiphase_slabs: bool,
+    period_nm: float | None = None,
+) -> tuple[Samples, Superstructure, tuple[SlabWave, ...]]:
+    """Find the wave, leave slabs out that do not show it, and find it again in the rest.
+
+    Parameters
+    ----------
+    samples, side, period_bounds_nm, antiphase_slabs, period_nm
+        As in `find_superstructure`.
+
+    Returns
+    -------
+    The samples that show the wave, the wave, and every slab's amplitude.
+
+    Raises
+    ------
+    NoSuperstructureError
+        If too little is in view or no wave is significant.
+    """
+
+    def find(kept: Samples, of: np.ndarray) -> Superstructure:
+        return find_superstructure(kept, of, period_bounds_nm, antiphase_slabs=antiphase_slabs, period_nm=period_nm)
+
+    found = find(samples, side)
+    slabs = slab_waves(samples, found)
+    turned = [entry.slab for entry in slabs if entry.verdict == NO_WAVE]
+    if not turned:
+        return samples, found, slabs
+    kept = ~np.isin(samples.slab, turned)
+    rest = samples.select(kept)
+    try:
+        return rest, find(rest, side[kept]), slabs
+    except NoSuperstructureError:  # the rest alone may be too little to show it
+        return samples, found, slabs
+
+
 def _verdict(size: float, spread: float, usual: float) -> str:
     if size + 2.0 * spread < ABSENT_SHARE * usual:
-        return "no wave"
+        return NO_WAVE
     return "wave" if size > SEEN_SIGMA * spread else "not distinguished"

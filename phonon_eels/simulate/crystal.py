@@ -45,6 +45,8 @@ class PlaneStack:
         0 or π. The mirror plane counts as side +1.
     modulation_shift_rad
         The same for the phase that the mode energies follow; it differs for the in-phase impostor.
+    turned
+        True in slabs turned by 90°, whose superstructure runs along the beam: no displacement, no modulation.
     """
 
     slab: np.ndarray
@@ -54,6 +56,7 @@ class PlaneStack:
     amplitude_nm: np.ndarray
     outward_shift_rad: np.ndarray
     modulation_shift_rad: np.ndarray
+    turned: np.ndarray
 
     @property
     def half_slab(self) -> np.ndarray:
@@ -169,6 +172,8 @@ def _displaced(
         names = [layer.name for layer in material.layers]
         by_layer = np.array([wave.displacement_nm.get(name, 0.0) for name in names])
         amplitude = settings.structure.corrugation * by_layer[index] * direction
+    turned = np.isin(slab, settings.structure.turned_slabs)
+    amplitude = np.where(turned, 0.0, amplitude)
     rule = settings.modulation.phase_rule
     if rule == "material":
         rule = "outward" if wave is None or wave.antiphase_planes else "slab"
@@ -182,6 +187,7 @@ def _displaced(
         amplitude_nm=amplitude,
         outward_shift_rad=np.where(outward > 0, 0.0, np.pi),
         modulation_shift_rad=np.where(modulation > 0, 0.0, np.pi),
+        turned=turned,
     )
 
 

@@ -35,7 +35,9 @@ def haadf_signal(scene: Scene, frame: int = 0) -> np.ndarray:
         origin = crystal.b_nm * settings.structure.lateral_offset.get(name, 0.0)
         # The wave along b runs a quarter period behind the one along c and changes sign with the slab as that does.
         sign = -1.0 if scene.planes.slab[p] % 2 == 1 and _antiphase(scene.material) else 1.0
-        bunching = sign * settings.structure.bunching_nm.get(name, 0.0) if _wavy(scene) else 0.0
+        bunching = (
+            sign * settings.structure.bunching_nm.get(name, 0.0) if _wavy(scene) and not scene.planes.turned[p] else 0.0
+        )
         nearest = np.round((b_nm[near] - origin) / spacing)
         profile = np.zeros(nearest.shape)
         for step in range(-around, around + 1):

@@ -28,7 +28,8 @@ def collect_lines(c_nm, theta, thickness, planes, weights, modes, excitation, li
     c_nm, theta, thickness
         Coordinate along c, lateral phase, relative thickness of the position.
     planes
-        (planes, 4): height in nm, displacement amplitude in nm, shift of the modulation phase in rad, layer.
+        (planes, 5): height in nm, displacement amplitude in nm, shift of the modulation phase in rad, layer, 1 if the
+        modes follow the superstructure there and 0 in a turned slab.
     weights
         (layers, modes): electrons of each mode at a lone plane of each layer.
     modes
@@ -50,13 +51,13 @@ def collect_lines(c_nm, theta, thickness, planes, weights, modes, excitation, li
         layer = int(planes[p, 3])
         for m in range(modes.shape[0]):
             if weights[layer, m] > 0.0:
-                n = _put_line(lines, n, modes, m, theta + planes[p, 2], local * weights[layer, m])
+                n = _put_line(lines, n, modes, m, theta + planes[p, 2], planes[p, 4], local * weights[layer, m])
     for m in range(modes.shape[0]):
         mean = excitation[4 + m] * thickness
         if mean * tail * (1.0 - dipole) > 0.0:
             # The tail comes from many planes, as many of one phase as of the other.
-            n = _put_line(lines, n, modes, m, theta, 0.5 * mean * tail * (1.0 - dipole))
-            n = _put_line(lines, n, modes, m, theta + math.pi * antiphase, 0.5 * mean * tail * (1.0 - dipole))
+            n = _put_line(lines, n, modes, m, theta, 1.0, 0.5 * mean * tail * (1.0 - dipole))
+            n = _put_line(lines, n, modes, m, theta + math.pi * antiphase, 1.0, 0.5 * mean * tail * (1.0 - dipole))
         if mean * dipole > 0.0:
             lines[n, 0], lines[n, 1], lines[n, 2], lines[n, 3] = m, modes[m, 0], modes[m, 1], mean * dipole
             n += 1
@@ -64,13 +65,13 @@ def collect_lines(c_nm, theta, thickness, planes, weights, modes, excitation, li
 
 
 @kernel
-def _put_line(lines, n, modes, m, phase, electrons):
-    """Add the line of one mode at one superstructure phase; return the new number of lines."""
+def _put_line(lines, n, modes, m, phase, wave, electrons):
+    """Add the line of one mode at one superstructure phase, modulated `wave` times; return the new number of lines."""
     lines[n, 0] = m
     shift = modes[m, 2] * math.cos(phase - modes[m, 3]) + modes[m, 4] * math.cos(2.0 * phase - modes[m, 5])
-    lines[n, 1] = modes[m, 0] + shift
-    lines[n, 2] = modes[m, 1] * (1.0 + modes[m, 8] * math.cos(phase - modes[m, 9]))
-    lines[n, 3] = electrons * (1.0 + modes[m, 6] * math.cos(phase - modes[m, 7]))
+    lines[n, 1] = modes[m, 0] + wave * shift
+    lines[n, 2] = modes[m, 1] * (1.0 + wave * modes[m, 8] * math.cos(phase - modes[m, 9]))
+    lines[n, 3] = electrons * (1.0 + wave * modes[m, 6] * math.cos(phase - modes[m, 7]))
     return n + 1
 
 

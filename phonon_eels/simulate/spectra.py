@@ -127,7 +127,7 @@ def phonon_terms(scene: Scene) -> PhononTerms:
     mean = per_slab @ weights * np.sqrt(2.0 * np.pi) * sigma / (0.5 * crystal_of(material).c_nm)
     antiphase = 1.0 if planes.modulation_shift_rad.any() else 0.0
     head = [sigma, phonons.dechannelled_fraction, phonons.dipole_fraction, antiphase]
-    stack = [planes.height_nm, planes.amplitude_nm, planes.modulation_shift_rad, planes.layer]
+    stack = [planes.height_nm, planes.amplitude_nm, planes.modulation_shift_rad, planes.layer, ~planes.turned]
     return PhononTerms(
         planes=np.ascontiguousarray(np.stack(stack, axis=1).astype(float)),
         weights=weights,

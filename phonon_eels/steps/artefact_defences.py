@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from phonon_eels.forward.seen_lines import SeenLines
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
 from phonon_eels.spectrum_image import SpectrumImage
+from phonon_eels.steps.half_defences import ONE_FRAME, HalfPair, frame_sensitivity
 from phonon_eels.steps.joint_fit import Geometry, JointFit, whole_units
 from phonon_eels.steps.spec import StepContext
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SURE = 2.0
 """Standard deviations that count as sure in a verdict."""
 GAIN_WINDOW_WIDTHS = 1.5
+UNKNOWN_OFF_Q = "its influence on the energy cannot be measured in this scan"
 
 
 def unit_lock_in(joint: JointFit, geometry: Geometry, values: np.ndarray, mode: int) -> np.ndarray:
@@ -83,8 +85,12 @@ def predicted_rows(
     context: StepContext,
     antiphase: MeanAmplitude,
     primary_mode: str,
+    halves: Sequence[HalfPair],
 ) -> list[dict[str, Any]]:
-    """Predict the artefact β · C(q) of every covariate: β from off-q variation, C(q) its own modulation in the planes.
+    """Predict the artefact β · C(q) of every covariate, C(q) its own modulation in the planes.
+
+    β is measured twice: from the covariate's variation over the scan apart from the wave, and from what changes at the same
+    positions between halves of the frames, where no structure of the specimen can enter.
 
     Regressing a covariate out would remove a real modulation that it follows (SCIENCE §9); the prediction stands beside it.
     """
@@ -95,20 +101,27 @@ def predicted_rows(
         if not spread > 0.0:
             continue
         scaled = values / spread
-        beta, beta_std = sensitivity(joint, geometry, scaled, mode)
         units = unit_lock_in(joint, geometry, scaled, mode)
         wave, _ = antiphase_and_inphase(units, np.ones(len(units)))
-        predicted = beta * wave.value
-        size = float(np.hypot(*predicted))
-        std = float(np.hypot(beta * wave.amplitude_std, beta_std * wave.amplitude))
-        verdict, words = predicted_verdict(size, std, antiphase.amplitude)
-        rows.append(
-            {
-                "defence": f"predicted artefact of {text}", "value": size, "std": std, "unit": "meV", "p_value": np.nan,
-                "verdict": verdict, "sentence": f"{words} (amplitude {antiphase.amplitude:.3g} meV)",
-            }
-        )  # fmt: skip
+        off_q = sensitivity(joint, geometry, scaled, mode)
+        rows.append(_predicted_row(f"predicted artefact of {text}", *off_q, wave, antiphase, UNKNOWN_OFF_Q))
+        frames = frame_sensitivity(halves, text, spread, whole_units(joint, mode), geometry.half_slab, mode)
+        unknown = "it does not change between halves of the frames beyond its noise" if halves else ONE_FRAME
+        rows.append(_predicted_row(f"predicted artefact of {text}, frame to frame", *frames, wave, antiphase, unknown))
     return rows
+
+
+def _predicted_row(
+    defence: str, beta: float, beta_std: float, wave: MeanAmplitude, antiphase: MeanAmplitude, unknown: str
+) -> dict[str, Any]:
+    size = float(np.hypot(*(beta * wave.value)))
+    std = float(np.hypot(beta * wave.amplitude_std, beta_std * wave.amplitude))
+    verdict, words = predicted_verdict(size, std, antiphase.amplitude)
+    words = f"{words} (amplitude {antiphase.amplitude:.3g} meV)" if np.isfinite(beta) else unknown
+    return {
+        "defence": defence, "value": size, "std": std, "unit": "meV", "p_value": np.nan, "verdict": verdict,
+        "sentence": words,
+    }  # fmt: skip
 
 
 def predicted_verdict(size: float, std: float, amplitude: float) -> tuple[str, str]:

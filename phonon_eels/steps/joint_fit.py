@@ -16,6 +16,7 @@ from phonon_eels.forward.seen_lines import SeenLines
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
+from phonon_eels.lattice.leakage_matrix import LeakageMatrix, with_matrix
 from phonon_eels.lattice.localisation import Localisation, Sources, fit_localisation, total_fwhm_nm
 from phonon_eels.lattice.mixture import mixture_response
 from phonon_eels.lattice.modulation import Scores, UnitFit, basis, fit_unit, mode_sources, modelled_energies
@@ -24,8 +25,11 @@ from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 PASSES = 3
+MIN_EXPECTED = 0.05
+"""Positions that are to show less than this share of a mode's largest area say nothing about its weight."""
 MIN_UNIT_INFORMATION = 0.4
 """Planes that show less than this share of the median plane's information (cut by the edge of the scan) are no unit."""
 MIXTURE_MATTERS_MEV = 0.05
@@ -35,7 +39,17 @@ DEFAULT_LOCALISATION_NM = (0.2, 0.1)
 
 @dataclass(frozen=True)
 class Geometry:
-    """What layers and superstructure say about every position and plane."""
+    """What layers and superstructure say about every position and plane.
+
+    Attributes
+    ----------
+    lateral_phase_rad
+        NaN outside the planes and in turned slabs.
+    turned, turned_phase_rad
+        Half slabs turned by 90°, which show no superstructure, and the phase that their neighbours' wave would have there.
+    leakage
+        Leakage matrix of a file with the probability of each layer at every position, or None: from the distances.
+    """
 
     planes: pd.DataFrame
     lateral_phase_rad: np.ndarray
@@ -49,6 +63,9 @@ class Geometry:
     source_fwhm_nm: float
     probe_fwhm_nm: float
     period_nm: float
+    turned: tuple[int, ...] = ()
+    turned_phase_rad: np.ndarray | None = None
+    leakage: LeakageMatrix | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,17 @@ class JointFit:
     params: np.ndarray
     lines: SeenLines
 
+    def relative_area(self, mode: int) -> np.ndarray:
+        """Return a mode's area over what its planes and its constant part give at each position, (rows, columns).
+
+        A plane that undulates under a fixed row of positions is seen from further away at every crest, and the edge of a
+        half slab in a breathing gap moves too: the area itself follows the wave although no weight does.
+        """
+        area, found = self.areas[..., mode], self.localisation[mode]
+        expected = np.full(area.shape, np.nanmean(area[self.scores.usable])) if found is None else found.expected
+        known = expected > MIN_EXPECTED * np.nanmax(expected)
+        return np.where(known, area / np.where(known, expected, 1.0), np.nan)
+
 
 def read_geometry(context: StepContext) -> Geometry:
     """Collect layers and superstructure from the results of their steps."""
@@ -87,10 +115,15 @@ def read_geometry(context: StepContext) -> Geometry:
     summary = context.summaries["assign_layers"]
     names = tuple(str(layers["layer"].attrs["flag_meanings"]).split())
     probe = float(summary["probe_fwhm_nm"])
+    planes = context.tables["map_superstructure"]["planes"]
+    slabs = context.summaries["map_superstructure"].get("slabs_without_wave", [])
+    turned = tuple(int(half) for half in np.unique(planes.loc[planes["slab"].isin(slabs), "half_slab"]))
+    in_turned = np.isin(layers["half_slab"].values, turned)
+    phase = np.asarray(wave["lateral_phase_rad"].values, dtype=float)
     return Geometry(
-        planes=context.tables["map_superstructure"]["planes"],
-        lateral_phase_rad=np.asarray(wave["lateral_phase_rad"].values, dtype=float),
-        phase_rad=np.asarray(wave["phase_rad"].values, dtype=float),
+        planes=planes,
+        lateral_phase_rad=np.where(in_turned, np.nan, phase),
+        phase_rad=np.where(in_turned, np.nan, np.asarray(wave["phase_rad"].values, dtype=float)),
         half_slab=np.asarray(layers["half_slab"].values),
         b_nm=np.asarray(layers["b_scan_nm"].values, dtype=float),
         layer=np.asarray(layers["layer"].values),
@@ -100,7 +133,24 @@ def read_geometry(context: StepContext) -> Geometry:
         source_fwhm_nm=total_fwhm_nm(float(summary["localisation_fwhm_nm"]), probe),
         probe_fwhm_nm=probe,
         period_nm=float(context.summaries["map_superstructure"]["period_nm"]["value"]),
+        turned=turned,
+        turned_phase_rad=np.where(in_turned, phase, np.nan) if turned else None,
+        leakage=_leakage_of_file(layers, context),
     )
+
+
+def _leakage_of_file(layers: xr.Dataset, context: StepContext) -> LeakageMatrix | None:
+    """Return the leakage matrix that `assign_layers` read from a file, or None where it is that of the distances."""
+    table = context.tables.get("assign_layers", {}).get("leakage")
+    if table is None or not len(table) or (table["origin"] == "haadf").all():
+        return None
+    names = tuple(dict.fromkeys(table["probe"]))
+    share, std = (
+        table.pivot(index="probe", columns="source", values=column).loc[list(names), list(names)].to_numpy(dtype=float)
+        for column in ("share", "share_std")
+    )
+    kept = [list(layers["layer_name"].values).index(name) for name in names]
+    return LeakageMatrix(names, share, std, np.asarray(layers["layer_probability"].values, dtype=float)[kept])
 
 
 def fit_joint(
@@ -225,16 +275,24 @@ def localise(
             results.append(None)
             continue
         area, std = held.areas()[..., m], held.areas(held.std)[..., m]
-        results.append(fit_localisation(sources, area, std, total, max(prior[1], 0.01) * prior[0] / total))
+        found = fit_localisation(sources, area, std, total, max(prior[1], 0.01) * prior[0] / total)
+        if geometry.leakage is not None:
+            weight = (held.information[..., m, m] if held.information is not None else std**-2.0) * np.isfinite(area)
+            layer = geometry.planes["layer"].to_numpy()
+            found = with_matrix(found, sources, geometry.leakage, layer, area, std, np.nan_to_num(weight))
+        results.append(found)
     return tuple(results)
 
 
-def sources_of(mode: Mode, geometry: Geometry) -> Sources:
-    """Return the planes that carry a mode."""
+def sources_of(mode: Mode, geometry: Geometry, nominal: bool = False) -> Sources:
+    """Return the planes that carry a mode; those of turned slabs without a phase, unless `nominal`."""
     planes = geometry.planes
+    offset = planes["phase_offset_rad"].to_numpy(dtype=float)
+    if not nominal:
+        offset = np.where(planes["half_slab"].isin(geometry.turned), np.nan, offset)
     return mode_sources(
-        geometry.source_plane, geometry.source_weight, planes["layer"].to_numpy(), planes["phase_offset_rad"].to_numpy(),
-        dict(mode.layers), geometry.source_fwhm_nm,
+        geometry.source_plane, geometry.source_weight, planes["layer"].to_numpy(), offset, dict(mode.layers),
+        geometry.source_fwhm_nm,
     )  # fmt: skip
 
 

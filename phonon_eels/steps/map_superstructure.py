@@ -8,13 +8,8 @@ import numpy as np
 
 from phonon_eels.lattice.intensity_wave import intensity_wave
 from phonon_eels.lattice.phase_lock import LocalWave, lock_in
-from phonon_eels.lattice.superstructure import (
-    NoSuperstructureError,
-    Superstructure,
-    find_superstructure,
-    phase_offset,
-)
-from phonon_eels.lattice.twins import SlabWave, slab_waves
+from phonon_eels.lattice.superstructure import NoSuperstructureError, Superstructure, phase_offset
+from phonon_eels.lattice.twins import NO_WAVE, SlabWave, find_in_slabs
 from phonon_eels.lattice.wave import Samples
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
@@ -26,7 +21,7 @@ if TYPE_CHECKING:
 
     from phonon_eels.config.settings import MapSuperstructure
 
-STATUS_MEANINGS = ("ok", "no_layers", "low_amplitude", "phase_slip", "extrapolated")
+STATUS_MEANINGS = ("ok", "no_layers", "low_amplitude", "phase_slip", "extrapolated", "turned_slab")
 
 
 def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, context: StepContext) -> StepResult:
@@ -64,7 +59,7 @@ def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, contex
     scale = float(context.summaries.get("assign_layers", {}).get("scan_nm_per_crystal_nm", 1.0))
     low, high = wanted.period_bounds_nm
     try:
-        found = find_superstructure(
+        samples, found, slabs = find_in_slabs(
             samples,
             side,
             (low * min(1.0, scale), high * max(1.0, scale)),
@@ -75,14 +70,14 @@ def map_superstructure(image: SpectrumImage, settings: MapSuperstructure, contex
         return StepResult(skipped=str(problem))
     local = lock_in(samples, found.sign, found.wave, settings.lowpass_periods * found.wave.period_nm)
     outward = wanted.antiphase_planes if settings.antiphase_planes is None else settings.antiphase_planes
-    maps = _maps(image, layers, found, local, outward)
+    turned = tuple(entry.slab for entry in slabs if entry.verdict == NO_WAVE)
+    maps = _maps(image, layers, found, local, outward, turned)
     slab, plane_side = planes["slab"].to_numpy(), planes["side"].to_numpy()
     table = planes.assign(phase_offset_rad=phase_offset(slab, plane_side, found, outward))
-    slabs = slab_waves(samples, found)
     summary = _summary(found, local, maps, context, scale, outward)
     if image.haadf is not None:
         summary["intensity_wave"] = _intensity(image.haadf, maps, layers, context)
-    summary["slabs_without_wave"] = [entry.slab for entry in slabs if entry.verdict == "no wave"]
+    summary["slabs_without_wave"] = list(turned)
     return StepResult(
         maps=maps,
         tables={"planes": table, "slabs": pd.DataFrame([vars(entry) for entry in slabs])},
@@ -96,7 +91,9 @@ def _intensity(haadf: np.ndarray, maps: xr.Dataset, layers: xr.Dataset, context:
     heaviest = max(context.material.layers, key=lambda layer: layer.atomic_number).name
     names = str(layers["layer"].attrs["flag_meanings"]).split()
     on_plane = np.asarray(layers["layer"].values) == names.index(heaviest)
-    phase, half_slab = np.asarray(maps["phase_rad"].values), np.asarray(layers["half_slab"].values)
+    shows_it = maps["status"].values != STATUS_MEANINGS.index("turned_slab")
+    phase = np.where(shows_it, maps["phase_rad"].values, np.nan)
+    half_slab = np.asarray(layers["half_slab"].values)
     mean, n_planes = intensity_wave(np.asarray(haadf, dtype=float), phase, half_slab, on_plane)
     status = "ok" if mean.p_value < 0.05 else "not distinguished from none"
     return {
@@ -109,12 +106,12 @@ def _intensity(haadf: np.ndarray, maps: xr.Dataset, layers: xr.Dataset, context:
 
 
 def _twin_messages(slabs: tuple[SlabWave, ...]) -> tuple[str, ...]:
-    turned = [str(entry.slab) for entry in slabs if entry.verdict == "no wave"]
+    turned = [str(entry.slab) for entry in slabs if entry.verdict == NO_WAVE]
     if not turned:
         return ()
     return (
         f"slab{'s' if len(turned) > 1 else ''} {', '.join(turned)} of {len(slabs)} show no wave where the others do: 90° twins "
-        "with [010] along the beam, or disorder; their planes carry no phase of their own (table slabs)",
+        "with [010] along the beam, or disorder; their planes take no part in the modulation and serve as its control (table slabs)",
     )
 
 
@@ -132,8 +129,9 @@ def _samples(displacements: pd.DataFrame, planes: pd.DataFrame) -> tuple[Samples
 
 
 def _maps(
-    image: SpectrumImage, layers: xr.Dataset, found: Superstructure, local: LocalWave, outward: bool
-) -> xr.Dataset:
+    image: SpectrumImage, layers: xr.Dataset, found: Superstructure, local: LocalWave, outward: bool,
+    turned: tuple[int, ...] = (),
+) -> xr.Dataset:  # fmt: skip
     s, t = layers["c_scan_nm"].values, layers["b_scan_nm"].values
     wave = found.wave
     lateral = wave.phase_at(s, t) + local.kept * local.sample(np.unwrap(local.phase_rad, axis=1), s, t)
@@ -151,6 +149,7 @@ def _maps(
     status[~measured] = STATUS_MEANINGS.index("extrapolated")
     status[local.nearest(local.slip, s, t)] = STATUS_MEANINGS.index("phase_slip")
     status[amplitude < 3.0 * amplitude_std] = STATUS_MEANINGS.index("low_amplitude")
+    status[np.isin(layers["slab"].values, turned)] = STATUS_MEANINGS.index("turned_slab")
     missing = ~np.isfinite(layers["quality"].values)
     status[missing] = STATUS_MEANINGS.index("no_layers")
 

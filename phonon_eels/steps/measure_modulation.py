@@ -67,7 +67,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     amplitudes = tables.with_systematics(amplitudes, systematic_parts(systematics))
     spectrum = tables.modulation_spectrum(image, joint, geometry, alignment, context, primary_mode, primary_layer)
     shown = {"amplitudes": amplitudes, "modulation_spectrum": spectrum, "systematics": systematics}
-    defences = defence_table(image, joint, geometry, context, antiphase, inphase, primary_mode, shown)
+    defences = defence_table(image, joint, geometry, alignment, context, antiphase, inphase, pair, shown)
     primary = amplitudes[amplitudes["role"] == "primary"].iloc[0]
     testable = bool(np.isfinite(primary["p_value"]))
     claim = testable and primary["p_value"] < 1.0 - settings.confidence and not (defences["verdict"] == "fail").any()

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phonon_eels.forward.scan import Alignment
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.artefact_defences import common_mode_row, gain_mirror_row, predicted_rows, unit_lock_in
+from phonon_eels.steps.half_defences import fit_halves, halves_rows
 from phonon_eels.steps.joint_fit import Geometry, JointFit
 from phonon_eels.steps.modulation_systematics import window_row
 from phonon_eels.steps.spec import StepContext
+from phonon_eels.steps.turned_defence import turned_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +28,11 @@ def defence_table(
     image: SpectrumImage,
     joint: JointFit,
     geometry: Geometry,
+    alignment: Alignment,
     context: StepContext,
     antiphase: MeanAmplitude,
     inphase: MeanAmplitude,
-    primary_mode: str,
+    primary: tuple[str, str],
     tables: Mapping[str, pd.DataFrame],
 ) -> pd.DataFrame:
     """Return the defences, each with a number, a verdict and a sentence.
@@ -43,6 +47,7 @@ def defence_table(
     """
     import pandas as pd
 
+    primary_mode, primary_layer = primary
     rows = [_inphase_row(antiphase, inphase)]
     for name, text in (("zlp_fwhm_mev", "zero-loss width at q"), ("zlp_center_mev", "zero-loss centre at q")):
         if name in context.maps.get("align_zlp", {}):
@@ -51,8 +56,7 @@ def defence_table(
             )
     centre = next((row for row in rows if row["defence"].startswith("zero-loss centre")), None)
     m = joint.model.mode_names.index(primary_mode)
-    mean_area = float(np.nanmean(joint.areas[joint.scores.usable][:, m]))
-    rows.append(_weight_row(joint, geometry, joint.areas[..., m] / mean_area, primary_mode))
+    rows.append(_weight_row(joint, geometry, joint.relative_area(m), primary_mode))
     rows.append(common_mode_row(tables["amplitudes"], antiphase, centre))
     share = np.abs(joint.signed_share[m])
     own = joint.scores.usable & np.isfinite(geometry.lateral_phase_rad) & (share > OWN_SHARE)
@@ -62,7 +66,10 @@ def defence_table(
             float(share[own].mean()) if own.any() else np.nan, float((joint.areas[..., m] * share)[own].mean() / share[own].mean()) if own.any() else np.nan,
         )
     )  # fmt: skip
-    rows += predicted_rows(image, joint, geometry, context, antiphase, primary_mode)
+    halves = fit_halves(image, joint, alignment, context)
+    rows += predicted_rows(image, joint, geometry, context, antiphase, primary_mode, halves)
+    rows += halves_rows(halves, image, joint, geometry, context, antiphase, (primary_mode, primary_layer))
+    rows.append(turned_row(joint, geometry, context, antiphase, (primary_mode, primary_layer)))
     rows.append(window_row(tables["systematics"], antiphase))
     return pd.DataFrame(rows)
 

@@ -175,8 +175,7 @@ def other_quantities(joint: JointFit, geometry: Geometry, layers: dict[str, str]
             continue
         units, _, sign = unit_amplitudes(joint, geometry, m, layers[mode])
         signs = outward_signs(geometry, layers[mode])
-        mean_area = float(np.nanmean(joint.areas[joint.scores.usable][:, m]))
-        area = unit_lock_in(joint, geometry, joint.areas[..., m] / mean_area, m)
+        area = unit_lock_in(joint, geometry, joint.relative_area(m), m)
         kept = [unit in signs for unit in whole_units(joint, m)]
         found = {
             "relative area": ("1", area[np.array(kept, dtype=bool)], sign),

@@ -145,6 +145,8 @@ def _attenuation_error(joint: JointFit, m: int) -> float:
     weight = joint.scores.information[..., m, m] * joint.scores.usable
     leak = 1.0 - localisation.constant_share - float((weight * strong).sum() / max(weight.sum(), 1e-300))
     width = 2.0 * max(leak, 0.0) * localisation.fwhm_std_nm / localisation.fwhm_nm
+    if localisation.leakage_std is not None:
+        width = localisation.leakage_std
     # Lines of opposite modulation are followed to second order; half of what that changes is not trusted.
     followed, first = np.nan_to_num(joint.signed_share[m]), np.nan_to_num(joint.first_order_share[m])
     second = 0.5 * float(

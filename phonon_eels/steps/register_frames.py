@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Selection = Literal["all", "odd", "even", "first", "last"] | Sequence[int]
-HALVES = {"odd_even": ("odd", "even"), "first_last": ("first", "last")}
+HALVES: dict[str, tuple[str, ...]] = {
+    "odd_even": ("odd", "even"), "first_last": ("first", "last"), "both": ("odd", "even", "first", "last"),
+}  # fmt: skip
 COARSE_COLUMN_NM = 0.12
 """Positions farther apart than this sample the columns of atoms too coarsely for a sure registration
 (`docs/validation.md`)."""
@@ -90,20 +92,22 @@ def register_frames(
         )
     reference, shift, first, last = channel_shifts(energies, whole, area, good, image, settings.align_energy)
     result = sum_frames(image, whole, shift, area, (first, last), used, context)
-    numbers, halves = [int(used.sum())], None
+    numbers, halves, dark_field = {}, None, {}
     if settings.halves != "none" and used.sum() >= 4:
         parts = [_part(used, name) for name in HALVES[settings.halves]]
-        numbers = [*(int(part.sum()) for part in parts), *numbers]
-        sums = [sum_frames(image, whole, shift, area, (first, last), part, context).counts for part in parts]
-        halves = _stacked(sums)
+        sums = [sum_frames(image, whole, shift, area, (first, last), part, context) for part in parts]
+        halves = _stacked([half.counts for half in sums])
+        if image.haadf_frames is not None:
+            dark_field = {f"haadf_{name}": half.haadf for name, half in zip(HALVES[settings.halves], sums, strict=True)}
+        numbers = _numbers(settings.halves, [int(part.sum()) for part in parts], int(used.sum()))
     table = _drift_table(image, drift, energies, reasons, used)
     maps = _offset_maps(result, energies, shift, whole, area, reference, settings)
     maps = maps.assign_coords(_frame_places(result, maps, drift, whole, shift))
     summary = _summary(image, drift, used, reasons, maps, (first, last))
     summary |= {"split": settings.split if isinstance(frames, str | None) else "numbers"}
     summary |= added_blur(image, maps, drift, whole, used)
-    if halves is not None:
-        summary["halves"] = {"kind": settings.halves, "n_frames": numbers}
+    maps = maps.assign({name: (("row", "column"), values, {"units": "1"}) for name, values in dark_field.items()})
+    summary |= numbers
     return StepResult(
         image=result.with_(halves=halves),
         maps=maps,
@@ -111,6 +115,14 @@ def register_frames(
         summary=summary,
         messages=_messages(image, drift, reasons, maps, summary),
     )
+
+
+def _numbers(kind: str, of_parts: list[int], of_all: int) -> dict[str, Any]:
+    """Return what the summary says of the halves: frames in the first, the second and in all; a second pair likewise."""
+    first = {"kind": HALVES[kind][0] + "_" + HALVES[kind][1], "n_frames": [*of_parts[:2], of_all]}
+    if len(of_parts) == 2:
+        return {"halves": first}
+    return {"halves": first, "other_halves": {"kind": "first_last", "n_frames": [*of_parts[2:], of_all]}}
 
 
 def _stacked(sums: list[Any]) -> Any:

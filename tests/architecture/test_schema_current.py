@@ -1,12 +1,34 @@
-"""The JSON schema in the documentation is the one that the program writes."""
+"""The JSON schemas in the documentation are those that the program writes."""
 
-from phonon_eels.config import json_schema
+import pytest
+from pydantic import BaseModel
+
+from phonon_eels.config import Settings, json_schema
+from phonon_eels.config.planning import PlanSettings
 from tests.architecture.modules import REPOSITORY
 
-SCHEMA = REPOSITORY / "docs" / "reference" / "settings.schema.json"
+REFERENCE = REPOSITORY / "docs" / "reference"
 
 
-def test_schema_in_the_documentation_is_current() -> None:
-    assert SCHEMA.read_text(encoding="utf-8") == json_schema(), (
-        "the settings have changed: phonon-eels schema > docs/reference/settings.schema.json"
+@pytest.mark.parametrize(
+    ("model", "name", "option"), [(Settings, "settings", ""), (PlanSettings, "plan", " --plan")], ids=["run", "plan"]
+)
+def test_schema_in_the_documentation_is_current(model: type[BaseModel], name: str, option: str) -> None:
+    file = REFERENCE / f"{name}.schema.json"
+    assert file.read_text(encoding="utf-8") == json_schema(model), (
+        f"the settings have changed: phonon-eels schema{option} > docs/reference/{name}.schema.json"
     )
+
+
+def test_every_setting_of_a_plan_is_described() -> None:
+    def undescribed(model: type[BaseModel], path: str = "") -> list[str]:
+        found = []
+        for key, entry in model.model_fields.items():
+            inner = entry.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                found += [] if key == "fit" else undescribed(inner, f"{path}{key}.")
+            elif not entry.description and key != "schema_version":
+                found.append(path + key)
+        return found
+
+    assert undescribed(PlanSettings) == []

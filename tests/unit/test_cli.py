@@ -17,6 +17,7 @@ from phonon_eels.cli import main
 from phonon_eels.cli.options import settings_of
 from phonon_eels.cli.parser import build_parser
 from phonon_eels.config import STEP_NAMES, json_schema
+from phonon_eels.config.planning import PlanSettings
 from phonon_eels.errors import ConfigError, DataError, QualityError
 from phonon_eels.pipeline.gather import gather_settings
 from phonon_eels.spectrum_image import StepResult
@@ -214,6 +215,8 @@ class TestCommands:
     def test_schema_is_the_schema(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["schema"]) == 0
         assert capsys.readouterr().out == json_schema()
+        assert main(["schema", "--plan"]) == 0
+        assert capsys.readouterr().out == json_schema(PlanSettings)
 
     def test_output_cut_off_is_no_error(self) -> None:
         done = subprocess.run(

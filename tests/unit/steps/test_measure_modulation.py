@@ -69,7 +69,7 @@ def test_tables_are_whole(measured):
     assert {"defences", "phase_bins", "period_scan", "localisation", "modulation_spectrum"} <= set(measured.tables)
     defences = measured.tables["defences"]
     assert set(defences["verdict"]) <= {"pass", "fail", "no power", "not distinguished"}
-    assert len(defences) == 10
+    assert len(defences) == 16
     assert not (defences["verdict"] == "fail").any()
     spectrum = measured.tables["modulation_spectrum"]
     near = spectrum[(spectrum["energy_loss_mev"] > 65) & (spectrum["energy_loss_mev"] < 95)]
@@ -112,6 +112,26 @@ def test_second_harmonic_areas_and_widths_are_exploratory(planted):
     second = table[(table["mode"] == "CuO78") & (table["quantity"] == "second harmonic of the energy")].iloc[0]
     assert second["amplitude"] < 5 * second["amplitude_std"] + 0.05
     assert second["amplitude"] < 0.2
+
+
+def test_weights_that_do_not_follow_the_wave_are_told_so_although_planes_undulate(measured):
+    """The BiO planes move by 0.035 nm under fixed rows: their raw areas follow the wave by 0.16."""
+    table = measured.tables["other_quantities"].query("quantity == 'relative area'").set_index("mode")
+    for mode in ("BiO38", "BiO57", "CuO42", "CuO78", "SrO67"):
+        assert table.loc[mode, "amplitude"] < 0.02 + 3.0 * table.loc[mode, "amplitude_std"]
+        assert table.loc[mode, "amplitude"] < 0.05
+
+
+def test_defences_that_need_frames_or_a_turned_slab_say_so(measured):
+    lines = measured.tables["defences"].set_index("defence")
+    for name in (
+        "odd against even frames",
+        "first against last half of the dose",
+        "predicted artefact of HAADF, frame to frame",
+    ):
+        assert lines.loc[name, "verdict"] == "no power"
+        assert lines.loc[name, "sentence"] == "one frame: there are no halves to compare"
+    assert lines.loc["90° twin without the superstructure", "sentence"] == "no turned slab is in view"
 
 
 def test_null_twin_makes_no_claim():

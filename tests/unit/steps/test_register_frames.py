@@ -232,7 +232,7 @@ def test_nothing_in_common_is_an_error():
 def test_halves_add_up_to_the_sum_and_say_how_many_frames_they_hold():
     shifts = np.array([[0, 0], [1, -2], [2, 1], [-1, 1], [0, 2]])
     image = make(shifts=shifts, energy=[0.0, 3.0, -2.0, 5.0, 1.0])
-    result = register_frames(image, RegisterFrames(), context())
+    result = register_frames(image, RegisterFrames(halves="odd_even"), context())
     halves, total = np.asarray(result.image.halves), np.asarray(result.image.counts)
     np.testing.assert_array_equal(halves.sum(axis=0), total)
     assert result.summary["halves"] == {"kind": "odd_even", "n_frames": [3, 2, 5]}
