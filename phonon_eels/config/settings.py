@@ -270,6 +270,8 @@ class AssignLayers(Frozen):
     """Region a plane's modes are excited from; default: fitted to the data, prior from the material."""
     min_probability: Fraction = 0.5
     """Positions whose best layer has less are labelled mixed in the layer averages."""
+    columns_file: str | None = None
+    """Positions of columns of atoms (from Atomap, say) to follow the planes on instead of the HAADF itself: CSV with row, column and perhaps intensity in positions of the scan, or NPZ with arrays of these names or x_position, y_position."""
     leakage_file: str | None = None
     """Leakage matrix of a multislice calculation, CSV with probe, source, share, share_std or NetCDF with share and share_std over (probe, source); default: from the distances to the planes in the HAADF."""
 

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from phonon_eels.lattice.drift import fit_slow_field
 from phonon_eels.lattice.intensity import Intensity, gather_pixels
+from phonon_eels.lattice.row_offsets import row_offsets
 from phonon_eels.lattice.rows import RowMatch, View, match_rows, view_along
 from phonon_eels.lattice.stack import Stack, stack_of
 from phonon_eels.lattice.warp import Wanted, Warp, follow_planes
@@ -23,6 +24,7 @@ MIN_EXPLAINED = 0.5
 MIN_SIGNIFICANCE = 6.0  # noise reaches 5, because offset, direction and scale are searched
 MAX_SCALE_ERROR = 0.12
 POOR_QUALITY = 0.25
+JITTER_ROUNDS = 2
 
 STATUS_MEANINGS = ("ok", "no_haadf", "poor_match", "extrapolated")
 
@@ -148,7 +150,14 @@ def find_layers(
     repeat = stack.repeat_nm * match.scale
     match = replace(match, origin_nm=match.origin_nm + repeat * np.floor((low - match.origin_nm) / repeat + 1e-6))
     slow = replace(slow, match=match)
-    warp, intensity = follow_planes(haadf, view, stack, slow, wanted_superstructure(material))
+    wanted = wanted_superstructure(material)
+    warp, intensity = follow_planes(haadf, view, stack, slow, wanted)
+    for _ in range(JITTER_ROUNDS):
+        offsets = row_offsets(gather_pixels(haadf, view), view, warp, intensity)
+        if not offsets.any():
+            break
+        view = replace(view, s=view.s + offsets[:, None])
+        warp, intensity = follow_planes(haadf, view, stack, slow, wanted)
     match, scale_std = _measured_scale(warp, match, slow.scale_std)
     return LayerModel(stack, match, scale_std, view, warp, intensity, _quality(haadf, view, intensity))
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phonon_eels.io.column_file import read_columns
+from phonon_eels.lattice.columns import drawn_image
 from phonon_eels.lattice.layer_spectra import LayerSpectra, average_layers
 from phonon_eels.lattice.layers import (
     STATUS_MEANINGS,
@@ -21,6 +23,7 @@ from phonon_eels.lattice.leakage import plane_leakage
 from phonon_eels.lattice.stack import GAP
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
+from phonon_eels.steps.scan_scale import scale_messages, scan_scale
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.steps.unmixing import components_in, leakage_table, tables_from_file, unmixed_table
 from phonon_eels.units import FWHM_PER_SIGMA
@@ -60,9 +63,7 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     if reasons or image.haadf is None:
         return StepResult(skipped="; ".join(reasons))
     rows, columns = (axis.positions_nm for axis in image.scan)
-    haadf = np.asarray(image.haadf, dtype=float)
-    if image.masked is not None:  # no lattice in vacuum, and none to be trusted under contamination
-        haadf = np.where(image.masked, np.nan, haadf)
+    haadf = _contrast(image, settings)
     try:
         model = find_layers(
             haadf, rows, columns, context.material, c_direction=settings.c_direction, contrast=settings.contrast
@@ -70,6 +71,7 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     except NoLayersError as problem:
         return StepResult(skipped=str(problem))
     labels = label_positions(model)
+    scale = scan_scale(haadf, model, 0.5 * context.material.crystal.b_nm)
     numbers = _plane_numbers(model)
     declared = context.material.localisation
     localisation = settings.localisation_fwhm_nm or (declared.fwhm_nm if declared else DEFAULT_LOCALISATION_NM)
@@ -84,9 +86,29 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     return StepResult(
         maps=maps,
         tables=tables,
-        summary=_summary(model, labels, localisation, spectra),
-        messages=_messages(model, labels),
+        summary=_summary(model, labels, localisation, spectra) | scale,
+        messages=(
+            *_messages(model, labels),
+            *scale_messages(model, scale, model.stack.c_nm, _step_along_c(image, model)),
+        ),
     )
+
+
+def _step_along_c(image: SpectrumImage, model: LayerModel) -> float:
+    """Scan step of the direction that c is nearer to, nm."""
+    along_rows = abs(np.cos(model.match.angle_rad)) >= abs(np.sin(model.match.angle_rad))
+    return image.scan[0 if along_rows else 1].step_nm
+
+
+def _contrast(image: SpectrumImage, settings: AssignLayers) -> np.ndarray:
+    """Return the image that layers are looked for in: the HAADF, or what columns of atoms from a file draw."""
+    haadf = np.asarray(image.haadf, dtype=float)
+    if settings.columns_file is not None:
+        places, intensity = read_columns(Path(settings.columns_file).expanduser(), haadf.shape)
+        haadf = drawn_image(places, intensity, haadf, (image.scan[0].step_nm, image.scan[1].step_nm))
+    if image.masked is not None:  # no lattice in vacuum, and none to be trusted under contamination
+        haadf = np.where(image.masked, np.nan, haadf)
+    return haadf
 
 
 def _unmixed(
@@ -268,11 +290,6 @@ def _messages(model: LayerModel, labels: Labels) -> tuple[str, ...]:
         messages.append(
             f"only {match.extent_nm:.2f} nm along c are in view ({match.extent_nm / stack.c_nm:.2f} unit cells): "
             f"labels are given, the period along c is taken from the material"
-        )
-    elif np.isfinite(model.scale_std) and abs(match.scale - 1.0) > max(3.0 * model.scale_std, 0.01):
-        messages.append(
-            f"c measures {match.scale * stack.c_nm:.3f} ± {model.scale_std * stack.c_nm:.3f} nm in the scan, "
-            f"the material has {stack.c_nm:.3f} nm: the scan step is off, or the specimen drifted along c"
         )
     poor = int(np.count_nonzero(labels.status == STATUS_MEANINGS.index("poor_match")))
     if poor:

@@ -195,11 +195,19 @@ def _summary(
     q_column = k * sign * c_row + wave.tilt_rad_per_nm * c_column
     c_scan = context.material.crystal.c_nm * scale if context.material.crystal is not None else float("nan")
     base = 1.0 if found.antiphase_slabs else 0.0
+    by_b = context.summaries.get("assign_layers", {}).get("scan_nm_per_crystal_nm_b") or {}
+    along_b = float(by_b["value"]) if by_b.get("status") == "ok" else float("nan")
     fixed = wave.covariance[0, 0] < 1e-18
     breathing = found.breathing
     summary: dict[str, Any] = {
         "period_nm": quantity(wave.period_nm, wave.period_std_nm, "nm", "fixed" if fixed else "ok"),
         "period_by_c_nm": quantity(wave.period_nm / scale, wave.period_std_nm / scale, "nm"),
+        "period_by_b_nm": quantity(
+            wave.period_nm / along_b,
+            wave.period_std_nm / along_b,
+            "nm",
+            "ok" if np.isfinite(along_b) else "not measured",
+        ),
         "direction_rad": quantity(float(np.arctan2(q_row, q_column)), off_b_std, "rad"),
         "off_b_rad": quantity(off_b, off_b_std, "rad", "ok" if several else "assumed"),
         "c_component": quantity(
