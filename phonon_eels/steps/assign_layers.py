@@ -58,9 +58,10 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     if not settings.enabled:
         return StepResult(skipped="switched off (assign_layers.enabled: false)")
     reasons = ["no HAADF: layers cannot be assigned"] if image.haadf is None else []
-    if not context.material.layers or context.material.crystal is None:
+    crystal = context.material.crystal
+    if not context.material.layers or crystal is None:
         reasons.append(f"material {context.material.name} has no crystal or no layers: nothing to assign")
-    if reasons or image.haadf is None:
+    if reasons or image.haadf is None or crystal is None:
         return StepResult(skipped="; ".join(reasons))
     rows, columns = (axis.positions_nm for axis in image.scan)
     haadf = _contrast(image, settings)
@@ -71,7 +72,7 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     except NoLayersError as problem:
         return StepResult(skipped=str(problem))
     labels = label_positions(model)
-    scale = scan_scale(haadf, model, 0.5 * context.material.crystal.b_nm)
+    scale = scan_scale(haadf, model, 0.5 * crystal.b_nm)
     numbers = _plane_numbers(model)
     declared = context.material.localisation
     localisation = settings.localisation_fwhm_nm or (declared.fwhm_nm if declared else DEFAULT_LOCALISATION_NM)
