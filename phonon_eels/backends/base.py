@@ -21,6 +21,21 @@ class Backend(Protocol):
     name: Literal["cpu", "cuda"]
     threads: int
 
+    def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a kernel over a block of spectra: ``block(*args, **kwargs)`` on the processor, its twin on the GPU.
+
+        Parameters
+        ----------
+        block
+            One of the functions of this package's modules whose name ends in `_block`.
+
+        Raises
+        ------
+        DeviceError
+            If the GPU has no twin of it, or no room.
+        """
+        ...
+
     def map_rows(
         self,
         function: Callable[..., Any],

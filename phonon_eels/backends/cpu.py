@@ -24,6 +24,12 @@ class CpuBackend:
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
+        self.blocks_at_once = self.threads
+        self.block_bytes = BLOCK_BYTES
+
+    def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``block(*args, **kwargs)``; see `Backend`."""
+        return block(*args, **kwargs)
 
     def map_rows(
         self,
@@ -39,14 +45,14 @@ class CpuBackend:
         edges = self._row_edges(first)
         n_rows = first.shape[0]
         results: list[Any] = []
-        # Several rounds of `threads` blocks: progress can be shown, and never more blocks than threads are in memory.
-        for start in range(0, len(edges) - 1, self.threads):
-            spans = list(zip(edges[start:-1], edges[start + 1 :], strict=False))[: self.threads]
+        # Several rounds of a few blocks: progress can be shown, and never more blocks than that are in memory.
+        for start in range(0, len(edges) - 1, self.blocks_at_once):
+            spans = list(zip(edges[start:-1], edges[start + 1 :], strict=False))[: self.blocks_at_once]
             tasks = [
                 dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays])
                 for low, high in spans
             ]
-            results += dask.compute(*tasks, scheduler="threads", num_workers=self.threads)
+            results += dask.compute(*tasks, scheduler="threads", num_workers=self.blocks_at_once)
             if progress is not None:
                 progress(spans[-1][1], n_rows)
         return results
@@ -78,10 +84,10 @@ class CpuBackend:
         )
 
     def _row_edges(self, array: Any) -> list[int]:
-        """Block edges along the rows: about BLOCK_BYTES a block, at least one block per thread."""
+        """Block edges along the rows: about `block_bytes` a block, at least as many as are worked on at once."""
         n_rows = array.shape[0]
         row_bytes = int(np.prod(array.shape[1:], dtype=np.int64)) * 8
-        per_block = max(1, min(BLOCK_BYTES // max(row_bytes, 1), -(-n_rows // self.threads)))
+        per_block = max(1, min(self.block_bytes // max(row_bytes, 1), -(-n_rows // self.blocks_at_once)))
         return [*range(0, n_rows, per_block), n_rows]
 
 

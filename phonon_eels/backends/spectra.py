@@ -32,6 +32,84 @@ def read_spectrum(counts: Array, bad: Array, first: int, gain: float, dark_level
 
 
 @kernel
+def fit_position(
+    p: int,  # which position of the block
+    counts: Array, bad: Array, variance: Array, zero_channel: Array, gain: float, dark_level: float, shift_e: float,
+    lags: Array, likelihood: int, first_channel: int, energies_mev: Array, dispersion_mev: float, reference: Array,
+    background: Array, kind: int, factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float, free: Array,
+    lower: Array, upper: Array, prior_mean: Array, prior_precision: Array, max_iterations: int, params: Array, std: Array,
+    outcome: Array, status: Array, score: Array, information: Array, area_slope: Array, intervals: Array, kinds: Array,
+    z: Array,  # scratch from here on, (channels,)
+    var: Array,  # (channels,)
+    jacobian: Array, corrections: Array, rows: Array, vectors: Array, matrices: Array, columns: Array,
+    index: Array,  # (2, parameters) of integers
+    work: Array, bits: Array,
+    no_bad: Array,  # (0,) of bool
+) -> int:  # fmt: skip
+    """Fit one spectrum of a block, with the arguments of `fit_block` and the scratch of `least_squares.fit_one`.
+
+    Returns how many parameters were free in the end, 0 if the fit ended badly; see `interval_position`.
+    """
+    n_params = params.shape[1]
+    status[p] = NO_DATA
+    for k in range(outcome.shape[1]):
+        outcome[p, k] = math.nan
+    for k in range(n_params):
+        std[p, k] = math.nan
+    if score.shape[0] > 0:
+        score[p, :] = 0.0
+        information[p, :, :] = 0.0
+        area_slope[p, :, :] = 0.0
+    if intervals.shape[0] > 0:
+        intervals[p, :, :] = math.nan
+        kinds[p, :] = 0
+    usable = 0
+    if zero_channel[p] != NO_CHANNEL:
+        first = zero_channel[p] + first_channel
+        usable = read_spectrum(counts[p], bad[p] if bad.shape[0] > 0 else no_bad, first, gain, dark_level, z)
+        if variance.shape[0] > 0:
+            read_spectrum(variance[p], no_bad, first, 1.0, 0.0, var)
+    if usable < n_params:
+        params[p, :] = math.nan
+        return 0
+    found, n_index = fit_one(
+        z, var, shift_e, lags, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+        first_node_mev, node_step_mev, free[p], lower, upper, prior_mean[p], prior_precision, max_iterations,
+        score.shape[0] > 0, params[p], std[p], jacobian, corrections, rows, vectors, matrices, columns, index[0], work,
+        bits, outcome[p],
+    )  # fmt: skip
+    status[p] = found
+    if score.shape[0] > 0:
+        profile_shared(
+            jacobian, vectors[1], vectors[2], free[p], tables.shape[0], params[p], prior_mean[p], prior_precision, rows, matrices,
+            index[0], columns, score[p], information[p], area_slope[p],
+        )  # fmt: skip
+    return int(n_index)
+
+
+@kernel
+def interval_position(
+    p: int,
+    n_index: int,  # what `fit_position` returned, more than 0
+    shift_e: float, likelihood: int, energies_mev: Array, dispersion_mev: float, reference: Array,
+    background: Array, kind: int, factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float, free: Array,
+    lower: Array, upper: Array, prior_mean: Array, prior_precision: Array, params: Array, std: Array, outcome: Array,
+    profile_below: float, shown_above: float, intervals: Array, kinds: Array, z: Array, var: Array, jacobian: Array,
+    corrections: Array, rows: Array, vectors: Array, matrices: Array, columns: Array, index: Array, work: Array, bits: Array,
+) -> int:  # fmt: skip
+    """Write the intervals of one spectrum, from the scratch as `fit_position` left it.
+
+    Apart from it because a GPU's compiler inlines every fit: kernels that need no intervals are a third of the size.
+    """
+    return int(energy_intervals(
+        profile_below, shown_above, n_index, outcome[p, 0], z, var, shift_e, likelihood, energies_mev, dispersion_mev,
+        reference, background, kind, factor, tables, first_node_mev, node_step_mev, corrections, free[p], lower, upper,
+        prior_mean[p], prior_precision, params[p], std[p], jacobian, rows, vectors, matrices, columns, index[0],
+        index[1], work, bits, intervals[p], kinds[p],
+    ))  # fmt: skip
+
+
+@kernel
 def fit_block(
     counts: Array,  # (positions, channels), electrons or detector counts as float64
     bad: Array,  # (positions, channels) of bool, or (0, 0)
@@ -73,42 +151,17 @@ def fit_block(
     bits = np.empty(2 * n, np.int64)
     no_bad = np.empty(0, np.bool_)
     for p in range(counts.shape[0]):
-        status[p] = NO_DATA
-        outcome[p, :] = math.nan
-        std[p, :] = math.nan
-        if score.shape[0] > 0:
-            score[p, :] = 0.0
-            information[p, :, :] = 0.0
-            area_slope[p, :, :] = 0.0
-        if intervals.shape[0] > 0:
-            intervals[p, :, :] = math.nan
-            kinds[p, :] = 0
-        if zero_channel[p] == NO_CHANNEL:
-            params[p, :] = math.nan
-            continue
-        first = zero_channel[p] + first_channel
-        usable = read_spectrum(counts[p], bad[p] if bad.shape[0] > 0 else no_bad, first, gain, dark_level, z)
-        if variance.shape[0] > 0:
-            read_spectrum(variance[p], no_bad, first, 1.0, 0.0, var)
-        if usable < n_params:
-            params[p, :] = math.nan
-            continue
-        status[p], n_index = fit_one(
-            z, var, shift_e, lags, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
-            first_node_mev, node_step_mev, free[p], lower, upper, prior_mean[p], prior_precision, max_iterations,
-            score.shape[0] > 0, params[p], std[p], jacobian, corrections, rows, vectors, matrices, columns, index[0], work,
-            bits, outcome[p],
+        n_index = fit_position(
+            p, counts, bad, variance, zero_channel, gain, dark_level, shift_e, lags, likelihood, first_channel, energies_mev,
+            dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper,
+            prior_mean, prior_precision, max_iterations, params, std, outcome, status, score, information, area_slope,
+            intervals, kinds, z, var, jacobian, corrections, rows, vectors, matrices, columns, index, work, bits, no_bad,
         )  # fmt: skip
-        if score.shape[0] > 0:
-            profile_shared(
-                jacobian, vectors[1], vectors[2], free[p], n_modes, params[p], prior_mean[p], prior_precision, rows, matrices,
-                index[0], columns, score[p], information[p], area_slope[p],
-            )  # fmt: skip
-        elif intervals.shape[0] > 0 and n_index > 0:
-            energy_intervals(
-                profile_below, shown_above, n_index, outcome[p, 0], z, var, shift_e, likelihood, energies_mev, dispersion_mev,
-                reference, background, kind, factor, tables, first_node_mev, node_step_mev, corrections, free[p], lower, upper,
-                prior_mean[p], prior_precision, params[p], std[p], jacobian, rows, vectors, matrices, columns, index[0],
-                index[1], work, bits, intervals[p], kinds[p],
+        if score.shape[0] == 0 and intervals.shape[0] > 0 and n_index > 0:
+            interval_position(
+                p, n_index, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+                first_node_mev, node_step_mev, free, lower, upper, prior_mean, prior_precision, params, std, outcome,
+                profile_below, shown_above, intervals, kinds, z, var, jacobian, corrections, rows, vectors, matrices, columns,
+                index, work, bits,
             )  # fmt: skip
     return 0

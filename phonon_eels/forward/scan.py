@@ -198,8 +198,8 @@ def fit_scan(
         slope = np.empty((kept, modes, 2 * modes))
         ends = np.empty((0 if profile_below is None else n, modes, 4))
         kinds = np.empty((0 if profile_below is None else n, modes), np.int64)
-        fit_block(
-            _flat(counts, float), _flat(bad, bool), _flat(variance, float), alignment.channel[here].ravel(), gain, dark,
+        backend.run(
+            fit_block, _flat(counts, float), _flat(bad, bool), _flat(variance, float), alignment.channel[here].ravel(), gain, dark,
             model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
             model.reference, background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
             np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, max_iterations, params, std, outcome, status,

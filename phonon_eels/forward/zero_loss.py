@@ -57,7 +57,7 @@ def search_peaks(
         mask = np.empty((0, 0), bool) if bad is None else np.ascontiguousarray(bad, dtype=bool).reshape(-1, n)
         out = np.full((rows * columns, 3), np.nan)
         status = np.empty(rows * columns, np.int64)
-        find_peaks_block(flat, mask, channels.start, channels.stop, 1, dark, out, status)
+        backend.run(find_peaks_block, flat, mask, channels.start, channels.stop, 1, dark, out, status)
         return out.reshape(rows, columns, 3), status.reshape(rows, columns)
 
     parts = backend.map_rows(search, [image.counts, image.bad], progress=progress)
@@ -248,7 +248,9 @@ def score_zero_loss(
         flat = np.ascontiguousarray(counts).reshape(-1, n)
         mask = np.empty((0, 0), bool) if bad is None else np.ascontiguousarray(bad, dtype=bool).reshape(-1, n)
         out, status = np.empty((rows * columns, 9)), np.empty(rows * columns, np.int64)
-        score_block(flat, mask, channels.start, channels.stop, gain, dark, *tables, shift, precision, out, status)
+        backend.run(
+            score_block, flat, mask, channels.start, channels.stop, gain, dark, *tables, shift, precision, out, status
+        )
         return out.reshape(rows, columns, 9), status.reshape(rows, columns)
 
     parts = backend.map_rows(score, [image.counts, image.bad], progress=progress)

@@ -17,6 +17,9 @@ SQRT2 = 1.4142135623730951
 LARGEST = 700.0
 MANTISSA = 0x000FFFFFFFFFFFFF
 ONE = 0x3FF0000000000000
+ROUNDING = (
+    6755399441055744.0  # 1.5 · 2^52: added and taken off again it rounds to an integer, which its lowest bits hold
+)
 
 
 @kernel
@@ -24,7 +27,7 @@ def exp_array(x: np.ndarray, out: np.ndarray, exponent: np.ndarray) -> int:
     """Write exp(x) for |x| ≤ 700 (clamped); `exponent` is scratch of 64-bit integers. All arrays have one length."""
     for i in range(x.shape[0]):
         value = min(max(x[i], -LARGEST), LARGEST)
-        k = np.floor(value * LOG2_E + 0.5)
+        k = (value * LOG2_E + ROUNDING) - ROUNDING  # the nearest integer; no call, which a GPU would not know
         r = (value - k * LN2_HIGH) - k * LN2_LOW
         # Taylor's polynomial of degree 13: on |r| ≤ ln2/2 the rest is below 5e-18.
         p = 1.0 / 6227020800.0
@@ -75,11 +78,6 @@ def log_array(x: np.ndarray, out: np.ndarray, mantissa: np.ndarray) -> int:
         p = p * g + 1.0 / 3.0
         out[i] = power * LN2_HIGH + (2.0 * f + (2.0 * f * g * p + power * LN2_LOW))
     return 0
-
-
-ROUNDING = (
-    6755399441055744.0  # 1.5 · 2^52: added and taken off again it rounds to an integer, which its lowest bits hold
-)
 
 
 @kernel

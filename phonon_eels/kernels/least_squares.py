@@ -20,7 +20,7 @@ from phonon_eels.kernels.likelihood import (
     objective,
     sum_up,
 )
-from phonon_eels.kernels.linear import cholesky, solve_factored
+from phonon_eels.kernels.linear import cholesky, copy_values, solve_factored
 
 Array = np.ndarray
 
@@ -169,7 +169,7 @@ def minimise(
             predicted, cut = propose(params, lower, upper, index, n_index, step, gradient, trial)
             last = predicted * (1.0 + damping) < ENOUGH
             if last and not cut and not exact and rejected == 0:
-                params[:] = trial
+                copy_values(trial, params)
                 return CONVERGED, value - predicted, iterations, n_index
             new = assess(
                 trial, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor,
@@ -178,7 +178,7 @@ def minimise(
             if new <= value + 1e-9 * abs(value):
                 damping = next_damping(damping, value - new, predicted)
                 value, rejected, stale = new, 0, True
-                params[:] = trial
+                copy_values(trial, params)
                 if last:
                     status = CONVERGED
                     break

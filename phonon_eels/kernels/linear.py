@@ -10,6 +10,14 @@ from phonon_eels.kernels.device import kernel
 
 
 @kernel
+def copy_values(source: np.ndarray, target: np.ndarray) -> int:
+    """Copy a vector; an assignment of slices would allocate, which a GPU cannot."""
+    for i in range(target.shape[0]):
+        target[i] = source[i]
+    return 0
+
+
+@kernel
 def cholesky(matrix: np.ndarray, n: int) -> int:
     """Factor the leading n × n block in place (lower triangle); return 0, or 1 if it is not positive definite."""
     for j in range(n):

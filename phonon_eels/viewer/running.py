@@ -38,6 +38,10 @@ class Stoppable:
         if self._stop.is_set():
             raise Stopped("cancelled: no result of the step that was running is left")
 
+    def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As `Backend.run`."""
+        return self._backend.run(block, *args, **kwargs)
+
     def map_rows(
         self, function: Callable[..., Any], arrays: Sequence[Any], *, progress: Progress | None = None
     ) -> list[Any]:

@@ -1,0 +1,77 @@
+"""The GPU as a backend: blocks of rows as on the processor, each block's spectra by a kernel on the device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+from phonon_eels.backends.cpu import CpuBackend
+from phonon_eels.backends.cuda import forward, zero_loss
+from phonon_eels.backends.cuda.find import why_no_cuda
+from phonon_eels.backends.cuda.stream import Call, stream
+from phonon_eels.backends.memory import LARGEST_BATCH
+from phonon_eels.errors import DeviceError
+
+THREADS_PER_BLOCK = 64
+"""The kernels take up to 255 registers a thread: 256 threads of such fill a multiprocessor, four blocks of this size."""
+BLOCK_BYTES = 256_000_000
+"""Of a block's values as float64: enough spectra for all multiprocessors."""
+BLOCKS_AT_ONCE = 2
+"""One block is on the device while the next is read and unpacked."""
+
+CALLS: tuple[tuple[str, Callable[..., Call]], ...] = (
+    ("fit_block", forward.fit_call),
+    ("find_peaks_block", zero_loss.find_call),
+    ("score_block", zero_loss.score_call),
+)
+"""The processor's functions by name, and what makes the same call on the device."""
+
+
+class CudaBackend(CpuBackend):
+    """Runs the kernels on one CUDA device; everything else in `threads` threads of the processor.
+
+    Parameters
+    ----------
+    threads
+        For what the processor does.
+    threads_per_block, largest_batch
+        Of the launches; no result depends on them.
+
+    Raises
+    ------
+    DeviceError
+        If there is no device.
+    """
+
+    name: Literal["cpu", "cuda"] = "cuda"
+
+    def __init__(
+        self,
+        threads: int | None = None,
+        threads_per_block: int = THREADS_PER_BLOCK,
+        largest_batch: int = LARGEST_BATCH,
+    ) -> None:
+        super().__init__(threads)
+        reason = why_no_cuda()
+        if reason is not None:
+            raise DeviceError(f"device = cuda: {reason}; use --device cpu or auto")
+        self.blocks_at_once, self.block_bytes = BLOCKS_AT_ONCE, BLOCK_BYTES
+        self._launch = (threads_per_block, largest_batch)
+        # One block at a time is on the device: the memory model counts on all that is free.
+        self._turn = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to a worker as what made it."""
+        return CudaBackend, (self.threads, *self._launch)
+
+    def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the device's twin of ``block(*args, **kwargs)``; see `Backend`."""
+        name = block.__name__
+        make_call = dict(CALLS).get(name)
+        if make_call is None:
+            raise DeviceError(f"device = cuda: {name} has no kernel for the GPU; use --device cpu")
+        threads_per_block, largest_batch = self._launch
+        with self._turn:
+            stream(make_call(*args, **kwargs), threads_per_block=threads_per_block, largest_batch=largest_batch)
+        return 0

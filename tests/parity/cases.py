@@ -1,0 +1,132 @@
+"""Small batches for every driver of the GPU: the arguments of the processor's functions, and which of them are results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from phonon_eels.backends.spectra import NO_CHANNEL, fit_block
+from phonon_eels.backends.zero_loss import find_peaks_block, score_block
+from phonon_eels.forward.background import make_background
+from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
+from phonon_eels.kernels.lineshapes import split_pearson7
+from phonon_eels.kernels.response import FineGrid, ZeroLossShape, build_mode_tables
+from phonon_eels.kernels.zero_loss import score_tables
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of a block function.
+
+    Attributes
+    ----------
+    results
+        Places of the arguments that it writes.
+    undetermined
+        Spectra whose parameters the data do not determine (no counts): only their integers are compared.
+    least_scale
+        (place, size): differences of results that are 0 at the optimum are judged against this.
+    """
+
+    block: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    results: tuple[int, ...]
+    undetermined: tuple[int, ...] = ()
+    least_scale: tuple[tuple[int, float], ...] = ()
+
+    def fresh(self) -> list[Any]:
+        """Return the arguments with arrays of their own, results filled with a number that no kernel writes."""
+        return [a.copy() if isinstance(a, np.ndarray) else a for a in self.arguments]
+
+
+def forward_case(kind: str, n: int = 5) -> Case:
+    """Return spectra for the forward fit: one empty, one with bad channels, one without a zero-loss peak.
+
+    Parameters
+    ----------
+    kind
+        "profile": with score and information; "intervals"; "gaussian": least squares with a given variance.
+    """
+    random = np.random.default_rng(0)
+    shape, dispersion = ZeroLossShape(7.5, 1.6, 1.9), 1.0
+    channels = np.arange(-20, 75)
+    grid = FineGrid(channels, dispersion, 4.0, 120.0)
+    tables = build_mode_tables(grid, shape, np.array([[36.0, 46.0]]), np.array([4.0]), 25.2, "oscillator")
+    energies, n_params = channels * dispersion, 11
+    node = round((42.0 - tables.first_node_mev[0]) / tables.node_step_mev)
+    line = tables.values[0, 0, node, 0, 6:-6]
+    area = 60.0 if kind == "intervals" else 2e3  # weak enough to be profiled
+    mean = 1e4 * split_pearson7(energies, *vars(shape).values()) + area * line + 2.0
+    background = make_background("constant", energies, 7.5, 25.2)
+    counts = np.zeros((n, 110))
+    counts[:, 5 : 5 + channels.size] = random.poisson(mean, (n, channels.size))
+    counts[2] = 0.0
+    bad = np.zeros(counts.shape, bool)
+    bad[3, 40:43] = True
+    place = np.full(n, 25)
+    place[n - 1] = NO_CHANNEL if n > 4 else 25
+    start = np.array([9e3, 0.1, 0, 0, 0, 1.0, 0, 0, 0.75 * area, 41.5, 0])
+    free = np.array([1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0], np.int8)
+    infinite = np.full(n_params, np.inf)
+    lower, upper = -infinite, infinite.copy()
+    lower[1:5], upper[1:5] = [-2.0, -0.5, -0.5, -0.5], [2.0, 0.5, 0.5, 0.5]
+    lower[9], upper[9] = 36.0, 46.0
+    precision = np.zeros(n_params)
+    precision[2:5] = [400.0, 2500.0, 2500.0]
+    gaussian = kind == "gaussian"
+    kept, shown = (n if kind == "profile" else 0), (n if kind == "intervals" else 0)
+    variance = np.maximum(counts, 1.0) if gaussian else np.empty((0, 0))
+    arguments = (
+        counts, bad, variance, place, 1.0, 0.0, 1.0, np.array([0.8, 0.1]), GAUSSIAN if gaussian else POISSON, -20,
+        energies, dispersion, np.array([7.5, 1.6, 1.9]), background.rows, background.code, np.empty((0, 0)), tables.values,
+        tables.first_node_mev, tables.node_step_mev, np.tile(free, (n, 1)), lower, upper, np.zeros((n, n_params)), precision,
+        12, np.tile(start, (n, 1)), np.full((n, n_params), -7.0), np.full((n, 7), -7.0), np.full(n, -7, np.int64),
+        np.empty((kept, 2)), np.empty((kept, 2, 2)), np.empty((kept, 1, 2)), 10.0, 1.0, np.empty((shown, 1, 4)),
+        np.empty((shown, 1), np.int64),
+    )  # fmt: skip
+    results = (25, 26, 27, 28, *((29, 30, 31) if kept else ()), *((34, 35) if shown else ()))
+    # The score of an area is about one over its deviation, 60 electrons.
+    return Case(fit_block, arguments, results, undetermined=(2,), least_scale=((29, 0.01),))
+
+
+def zero_loss_counts(n: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return noisy zero-loss peaks at different places, one spectrum empty, one with a spike, one with bad channels."""
+    random = np.random.default_rng(1)
+    x = np.arange(72.0)
+    centres = 30.0 + np.linspace(-3.0, 6.0, n)
+    counts = random.poisson([400.0 * split_pearson7(x - c, 6.0, 1.7, 2.1) + 3.0 for c in centres]).astype(dtype)
+    counts[1] = 0
+    counts[2, 60] = 20_000
+    bad = np.zeros(counts.shape, bool)
+    bad[3, 31] = True
+    return counts, bad
+
+
+def find_case(n: int = 5) -> Case:
+    """Return spectra for the search of the zero-loss peak."""
+    counts, bad = zero_loss_counts(n, float)
+    return Case(find_peaks_block, (counts, bad, 2, 70, 1, 0.5, np.full((n, 3), np.nan), np.full(n, -7)), (6, 7))
+
+
+def score_case(dtype: Any, n: int = 5) -> Case:
+    """Return spectra for the fast estimate of the zero-loss peak; the places of `bad` are left out for integers."""
+    counts, bad = zero_loss_counts(n, dtype)
+    tables = score_tables(6.0, 1.7, 2.1, 12, 0.01)
+    masked = bad if np.dtype(dtype).kind == "f" else np.empty((0, 0), bool)
+    precision = np.array([0.0, 0.0, 25.0, 25.0])
+    out, status = np.full((n, 9), -7.0), np.full(n, -7)
+    return Case(score_block, (counts, masked, 2, 70, 0.9, 0.5, *tables, 0.01, precision, out, status), (11, 12))
+
+
+CASES: tuple[tuple[str, Callable[[], Case]], ...] = (
+    ("forward", lambda: forward_case("plain")),
+    ("forward-gaussian", lambda: forward_case("gaussian")),
+    ("forward-profile", lambda: forward_case("profile")),
+    ("forward-intervals", lambda: forward_case("intervals")),
+    ("zero-loss-search", find_case),
+    ("zero-loss-score", lambda: score_case(np.float32)),
+    ("zero-loss-score-of-integers", lambda: score_case(np.uint16)),
+)
