@@ -226,6 +226,23 @@ def pool(options: argparse.Namespace) -> int:
     return 0
 
 
+def refit(options: argparse.Namespace) -> int:
+    """``phonon-eels refit``: some positions of a finished fit again."""
+    from phonon_eels.cli.console import reporting
+    from phonon_eels.cli.options import computing, settings_of
+    from phonon_eels.pipeline.refit import refit as refit_dataset
+
+    settings = settings_of(options)
+    with reporting(options.quiet, options.debug), computing(options) as backend:
+        chosen, changed = refit_dataset(
+            options.dataset_folder, options.where, settings, backend=backend, take_over=options.take_over
+        )
+    if not options.quiet:
+        print(f"{chosen} positions fitted again, {changed} of them changed", file=sys.stderr)
+    print(options.dataset_folder / "fit_peaks")
+    return 0
+
+
 def schema(options: argparse.Namespace) -> int:
     """``phonon-eels schema``: the JSON schema of all settings, or of those of a plan."""
     from phonon_eels.config import Settings, json_schema

@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_simulate(words)
     _add_plan(words)
     _add_pool(words)
+    _add_refit(words)
     _add_schema(words)
     _add_steps(words)
     return parser
@@ -124,6 +125,25 @@ def _add_pool(words: Any) -> None:
     pool.add_argument("--min-units", type=_positive, metavar="N", help="planes a test asks for (as the scans say)")
 
 
+def _add_refit(words: Any) -> None:
+    refit = _command(
+        words,
+        "refit",
+        "fit chosen positions of fit_peaks again, from other starts; the others keep their bits",
+        commands.refit,
+    )
+    refit.add_argument(
+        "--dataset-folder", type=Path, required=True, metavar="DIR", help="folder of the dataset, as results/scan1"
+    )
+    refit.add_argument(
+        "--where", required=True, metavar="EXPRESSION",
+        help='which positions, by the maps of fit_peaks: "status != converged", "p_value < 0.001", '
+        '"CuO78.mode_status == failed or CuO78.energy_mev_std > 0.5"',
+    )  # fmt: skip
+    _add_settings(refit)
+    _add_machine(refit, again=False)
+
+
 def _add_schema(words: Any) -> None:
     schema = _command(words, "schema", "JSON schema of all settings", commands.schema)
     schema.add_argument("--plan", action="store_true", help="of the settings of `phonon-eels plan` instead")
@@ -205,7 +225,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
+def _add_machine(parser: argparse.ArgumentParser, again: bool = True) -> None:
     group = parser.add_argument_group("machine", "no influence on the results")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where kernels run (auto)")
     group.add_argument(
@@ -219,7 +239,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cluster", choices=("slurm",), help="start the workers as jobs, through dask-jobqueue")
     group.add_argument("--worker-memory", metavar="SIZE", help="memory of a worker, as 4GB")
-    group.add_argument("--force", action="store_true", help="run steps again even if they are up to date")
+    if again:
+        group.add_argument("--force", action="store_true", help="run steps again even if they are up to date")
     group.add_argument(
         "--take-over",
         action="store_true",

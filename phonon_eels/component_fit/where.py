@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +22,28 @@ COMPARISONS = {
     ast.GtE: operator.ge,
 }
 MAPS = ("deviance", "pearson_chi2", "p_value", "n_channels", "evaluations")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an expression may speak of.
+
+    Attributes
+    ----------
+    numbers
+        Word → map, (rows, columns).
+    flags
+        Word → (map of numbers, their words).
+    shape
+        (rows, columns).
+    about
+        The words, for messages.
+    """
+
+    numbers: Mapping[str, np.ndarray]
+    flags: Mapping[str, tuple[np.ndarray, tuple[str, ...]]]
+    shape: tuple[int, ...]
+    about: str
 
 
 def positions_where(fit: ComponentFit, expression: str) -> np.ndarray:
@@ -41,57 +65,67 @@ def positions_where(fit: ComponentFit, expression: str) -> np.ndarray:
     --------
     ``positions_where(fit, "status != converged or b.fwhm.std > 2")``
     """
+    numbers = {word: np.asarray(getattr(fit, word)) for word in MAPS}
+    numbers |= {name: fit.value(name) for name in fit.names}
+    numbers |= {f"{name}.std": fit.value_std(name) for name in fit.names}
+    about = f"{', '.join(('status', *MAPS, *fit.names))} (deviations: with .std)"
+    return where_true(expression, Known(numbers, {"status": (fit.status, STATUS_WORDS)}, fit.status.shape, about))
+
+
+def where_true(expression: str, known: Known) -> np.ndarray:
+    """Return where an expression on known maps holds, (rows, columns) of bool; as `positions_where`.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
     if len(expression) > LONGEST:
         raise ConfigError(f"where: the expression has {len(expression)} characters; at most {LONGEST} are read")
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as problem:
         raise ConfigError(f'where: cannot read {expression!r}; write it as "status != converged"') from problem
-    return np.broadcast_to(_truth(tree, fit), fit.status.shape).copy()
+    return np.broadcast_to(_truth(tree, known), known.shape).copy()
 
 
-def _truth(node: ast.expr, fit: ComponentFit) -> np.ndarray:
+def _truth(node: ast.expr, known: Known) -> np.ndarray:
     if isinstance(node, ast.BoolOp):
-        parts = [_truth(value, fit) for value in node.values]
+        parts = [_truth(value, known) for value in node.values]
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
         return np.asarray(join.reduce(parts))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return ~_truth(node.operand, fit)
+        return ~_truth(node.operand, known)
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
-        result = np.ones(fit.status.shape, bool)
+        result = np.ones(known.shape, bool)
         for left, sign, right in zip(sides[:-1], node.ops, sides[1:], strict=True):
-            result &= _comparison(left, sign, right, fit)
+            result &= _comparison(left, sign, right, known)
         return result
     raise ConfigError(f'where: {ast.unparse(node)!r} is no comparison; write it as "status != converged"')
 
 
-def _comparison(left: ast.expr, sign: ast.cmpop, right: ast.expr, fit: ComponentFit) -> np.ndarray:
+def _comparison(left: ast.expr, sign: ast.cmpop, right: ast.expr, known: Known) -> np.ndarray:
     compare = COMPARISONS.get(type(sign))
     if compare is None:
         raise ConfigError("where: compare by ==, !=, <, <=, > or >=")
     words = [ast.unparse(side) for side in (left, right)]
-    if "status" in words:
-        word = words[1 - words.index("status")]
-        if word not in STATUS_WORDS or not isinstance(sign, ast.Eq | ast.NotEq):
-            raise ConfigError(
-                f"where: status is compared by == or != with one of {', '.join(STATUS_WORDS)}, not {word!r}"
-            )
-        return np.asarray(compare(fit.status, STATUS_WORDS.index(word)))
-    return np.asarray(compare(_number(left, fit), _number(right, fit)))
+    for flag, (values, meanings) in known.flags.items():
+        if flag not in words:
+            continue
+        word = words[1 - words.index(flag)]
+        if word not in meanings or not isinstance(sign, ast.Eq | ast.NotEq):
+            raise ConfigError(f"where: {flag} is compared by == or != with one of {', '.join(meanings)}, not {word!r}")
+        return np.asarray(compare(values, meanings.index(word)))
+    return np.asarray(compare(_number(left, known), _number(right, known)))
 
 
-def _number(node: ast.expr, fit: ComponentFit) -> np.ndarray | float:
+def _number(node: ast.expr, known: Known) -> np.ndarray | float:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_number(node.operand, fit)
+        return -_number(node.operand, known)
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
         return float(node.value)
     word = ast.unparse(node)
-    if word in MAPS:
-        return np.asarray(getattr(fit, word))
-    if word in fit.names:
-        return fit.value(word)
-    if word.removesuffix(".std") in fit.names:
-        return fit.value_std(word.removesuffix(".std"))
-    known = ", ".join(("status", *MAPS, *fit.names))
-    raise ConfigError(f"where: {word!r} is no number and none of {known} (deviations: with .std)")
+    if word in known.numbers:
+        return known.numbers[word]
+    raise ConfigError(f"where: {word!r} is no number and none of {known.about}")

@@ -17,9 +17,10 @@ from phonon_eels.config import Material, Settings, load_material
 from phonon_eels.errors import InputFileError, PhononEELSError
 from phonon_eels.io.nion_project import project_files
 from phonon_eels.io.results import read_summary
-from phonon_eels.provenance import Provenance, collect, file_digest
+from phonon_eels.provenance import Provenance, collect, file_digest, json_digest
 from phonon_eels.steps.registry import find_step, steps_of_route, upstream
 
+REFITTED = "+refit."
 SOURCE_FILE = "source.json"
 """In the folder of `ingest`: the input files, so that nobody has to hash them again while they are unchanged."""
 
@@ -113,9 +114,21 @@ def recorded_fingerprint(folder: Path, step: str) -> str:
 def is_fresh(folder: Path, provenance: Provenance) -> bool:
     """Return True if the result of a step is there and is what a run would make again."""
     try:
-        return recorded_fingerprint(folder, provenance.step) == provenance.fingerprint()
+        return recorded_fingerprint(folder, provenance.step).partition(REFITTED)[0] == provenance.fingerprint()
     except InputFileError:
         return False
+
+
+def refitted(record: Mapping[str, Any], where: str, chosen: int, changed: int, time: str) -> dict[str, Any]:
+    """Return the provenance of a result some of whose positions were fitted again.
+
+    Its fingerprint is that of the settings, so the result stays up to date, with a mark of the refits behind it, so that what was made of
+    the result before is not.
+    """
+    refits = [*record.get("refits", ()), {"where": where, "positions": chosen, "changed": changed, "time": time}]
+    told = [(entry["where"], entry["changed"]) for entry in refits]
+    base = str(record["fingerprint"]).partition(REFITTED)[0]
+    return {**record, "refits": refits, "fingerprint": f"{base}{REFITTED}{json_digest(told)[:16]}"}
 
 
 def unfinished_step(folder: str | Path, settings: Settings) -> str | None:

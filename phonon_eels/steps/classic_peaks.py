@@ -76,15 +76,13 @@ def classic_components(
     return components
 
 
-def fit_classic_positions(
+def classic_problem(
     image: SpectrumImage, model: ForwardModel, prior_std_mev: np.ndarray, settings: FitPeaks, context: StepContext
-) -> NoisyFit:
-    """Fit every position by least squares with the variance that the steps before have carried.
+) -> Problem:
+    """Return what is fitted at every position: least squares with the variance that the steps before have carried.
 
     Widths and other shape parameters are the scan's, unless `position_widths` asks for them at every position: those pooled
-    over the positions where that pass knows the line shape and the background, else those of the mean spectrum. Deviations are those
-    of the noise that the steps before have left, correlated between channels.
-
+    over the positions where that pass knows the line shape and the background, else those of the mean spectrum.
     Raises
     ------
     DataError
@@ -115,8 +113,17 @@ def fit_classic_positions(
             found |= pooled
         held = build_model(classic_components(model, settings, prior_std_mev, found), energies)
         problem = Problem(**{**vars(problem), "model": held})
-    fit = fit_problem(problem, context.backend, progress=context.progress)
-    noise = spectrum_noise(context, slice(first, first + energies.size))
+    return problem
+
+
+def fit_classic_positions(problem: Problem, context: StepContext) -> NoisyFit:
+    """Fit every position; deviations are those of the noise that the steps before have left, shared between channels."""
+    return noisy(fit_problem(problem, context.backend, progress=context.progress), problem, context)
+
+
+def noisy(fit: ComponentFit, problem: Problem, context: StepContext) -> NoisyFit:
+    """Return a fit with the deviations that hold for its spectra."""
+    noise = spectrum_noise(context, slice(problem.first, problem.first + problem.mask.size))
     return with_noise(fit, problem, noise, context.backend)
 
 
@@ -128,7 +135,7 @@ def electrons_per_unit(context: StepContext) -> float:
 
 
 def classic_maps(
-    noisy: NoisyFit, model: ForwardModel, prior_std_mev: np.ndarray, vanished_sigma: float, context: StepContext
+    found: NoisyFit, model: ForwardModel, prior_std_mev: np.ndarray, vanished_sigma: float, context: StepContext
 ) -> tuple[dict[str, tuple[np.ndarray, str]], np.ndarray]:
     """Return maps of energies, areas and shapes with deviations, and the status of every mode at every position.
 
@@ -136,15 +143,15 @@ def classic_maps(
     away between positions stays away. Beside each deviation stands what a fit of independent channels would quote
     (``_naive_std``), and what the deconvolution does to a peak put in at each mode (``_syst``).
     """
-    fit, per_unit = noisy.fit, electrons_per_unit(context)
+    fit, per_unit = found.fit, electrons_per_unit(context)
     good = fit.usable
 
     def maps_of(word: str, source: np.ndarray | None = None) -> np.ndarray:
         places = [fit.model.number(f"{name}.{word}") for name in model.mode_names]
         return np.moveaxis((fit.values if source is None else source)[..., places], 2, 0)
 
-    energy, energy_std, naive = (maps_of("centre", source) for source in (None, fit.std, noisy.naive_std))
-    area, area_std, area_naive = (per_unit * maps_of("area", source) for source in (None, fit.std, noisy.naive_std))
+    energy, energy_std, naive = (maps_of("centre", source) for source in (None, fit.std, found.naive_std))
+    area, area_std, area_naive = (per_unit * maps_of("area", source) for source in (None, fit.std, found.naive_std))
     significant = (area > vanished_sigma * area_std) & np.isfinite(energy_std)
     by_prior = energy_std > 0.5 * prior_std_mev[:, None, None]
     status = np.where(significant, np.where(by_prior, MODE_PRIOR, MODE_OK), MODE_VANISHED)
@@ -173,9 +180,9 @@ def classic_maps(
     dof = np.maximum(fit.n_channels - fit.model.free.size, 1)
     values["deviance_per_dof"] = (np.where(good, fit.pearson_chi2 / dof, np.nan), "1")
     values["p_value"] = (np.where(good, fit.p_value, np.nan), "1")
-    if noisy.known:
-        values["apparent_energy_mev_crb"] = (_finite(maps_of("centre", noisy.bound), good), "meV")
-        values["area_e_crb"] = (_finite(per_unit * maps_of("area", noisy.bound), good), "electrons")
+    if found.known:
+        values["apparent_energy_mev_crb"] = (_finite(maps_of("centre", found.bound), good), "meV")
+        values["area_e_crb"] = (_finite(per_unit * maps_of("area", found.bound), good), "electrons")
     return values, status
 
 
@@ -193,9 +200,9 @@ def _deconvolution_bias(model: ForwardModel, context: StepContext) -> tuple[np.n
     return bias, np.array([abs(1.0 - float(row["area_ratio"])) for row in found])
 
 
-def noise_summary(values: dict[str, tuple[np.ndarray, str]], noisy: NoisyFit) -> tuple[dict[str, object], str]:
+def noise_summary(values: dict[str, tuple[np.ndarray, str]], found: NoisyFit) -> tuple[dict[str, object], str]:
     """Return what the summary and the messages say of the deviations."""
-    if not noisy.known:
+    if not found.known:
         return {"std": "naive: channels taken as independent"}, (
             "no step has told how channels share noise: deviations and p-values take them as independent, so after a resampling or "
             "a deconvolution they are too small"

@@ -17,14 +17,19 @@ from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel, fit_mean,
 from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window, rebuilt
 from phonon_eels.forward.pooled import COLUMNS, ROWS, Pooled, block_sums, local_energies, pool_scores, relative_to
 from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
-from phonon_eels.forward.vacuum import VacuumReference, fit_vacuum
 from phonon_eels.forward.zero_loss import NARROW_CHANNELS
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
-from phonon_eels.steps.classic_peaks import classic_maps, fit_classic_positions, noise_summary, pooled_settings
+from phonon_eels.steps.classic_peaks import (
+    classic_maps,
+    classic_problem,
+    fit_classic_positions,
+    noise_summary,
+    pooled_settings,
+)
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, from_zero, limit_maps, peak_maps
 from phonon_eels.steps.peak_tables import (
@@ -39,6 +44,7 @@ from phonon_eels.steps.peak_tables import (
 from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.steps.thermometry import measure_temperature
+from phonon_eels.steps.vacuum_response import vacuum_response
 from phonon_eels.units import thermal_energy_mev
 
 if TYPE_CHECKING:
@@ -92,7 +98,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     usable_prior = prior_stds(prepared.model, context.material)
     model, by_rows, by_columns, held, starts = pool(image, prepared, shared_settings, context)
     if classic:
-        lines = fit_classic_positions(image, model, usable_prior, settings, context)
+        lines = fit_classic_positions(classic_problem(image, model, usable_prior, settings, context), context)
         good, fit_status = lines.fit.usable, lines.fit.status
         meanings: tuple[str, ...] = STATUS_WORDS
         values, mode_status = classic_maps(lines, model, usable_prior, SHOWN_SIGMA, context)
@@ -174,7 +180,7 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
     n = max(float(weights.sum()), 1.0)
     narrow = response is not None and shape.fwhm_mev < NARROW_CHANNELS * image.energy.dispersion_mev
     places = alignment.shift_mev[alignment.found] if narrow else None
-    vacuum = None if classic else vacuum_reference(image, settings, alignment, channels, shape, context)
+    vacuum = None if classic else vacuum_response(image, settings, alignment, channels, shape, context)
     if vacuum is not None:
         response = vacuum.shape
     mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal, places, vacuum)
@@ -186,38 +192,6 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
         noise_correlation=image.noise.noise_correlation, vacuum=vacuum,
     )  # fmt: skip
     return Prepared(model, mean_model, mean, alignment, _starts(mean, context, image.shape[:2]), thermal)
-
-
-def vacuum_reference(
-    image: SpectrumImage,
-    settings: FitPeaks,
-    alignment: Alignment,
-    channels: np.ndarray,
-    shape: ZeroLossShape,
-    context: StepContext,
-) -> VacuumReference | None:
-    """Return the zero-loss peak measured in the region of the scan that the settings call vacuum, None if they call none.
-
-    Raises
-    ------
-    DataError
-        If the region leaves the scan or holds no zero-loss peak.
-    """
-    if settings.vacuum_region is None:
-        return None
-    top, bottom, left, right = settings.vacuum_region
-    rows, columns = image.shape[:2]
-    if bottom > rows or right > columns:
-        raise DataError(
-            f"fit_peaks.vacuum_region = {settings.vacuum_region} leaves the scan of {rows} rows and {columns} columns; give "
-            "first row, row after the last, first column, column after the last"
-        )
-    weights = np.zeros((1, rows, columns))
-    weights[0, top:bottom, left:right] = alignment.found[top:bottom, left:right]
-    if not weights.any():
-        raise DataError("no position of fit_peaks.vacuum_region has a zero-loss peak; give another region")
-    total, squares = aligned_sums(image, alignment, int(channels[0]), channels.size, weights, context.backend)
-    return fit_vacuum(channels * image.energy.dispersion_mev, total[0], np.maximum(squares[0], 1e-12), shape)
 
 
 def _apparent(material: Material, zero_loss_fwhm_mev: float) -> Material:
