@@ -6,116 +6,21 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.component_fit import N_COLUMNS, N_VECTORS, fit_components_one, read_data
+from phonon_eels.kernels.component_fit import N_COLUMNS, N_VECTORS, SQUARES
+from phonon_eels.kernels.component_position import fit_components_position
 from phonon_eels.kernels.components import evaluate_components
-from phonon_eels.kernels.device import kernel, reducing_kernel
-from phonon_eels.kernels.likelihood import NO_DATA
+from phonon_eels.kernels.device import kernel
 
 LANES = 8
 """Channels are filled up to a multiple of this with channels of no weight, so that no loop has a remainder."""
-LEAST_RATIO = 0.25
-"""A component this much weaker than in the mean (or weaker still) is moved as if it were as strong: the step is a start only."""
 
 
 @kernel
-def read_counts(
-    counts: np.ndarray,
-    bad: np.ndarray,
-    mask: np.ndarray,
-    variance: np.ndarray,
-    first: int,
-    n: int,
-    gain: float,
-    dark: float,
-    z: np.ndarray,
-    weight: np.ndarray,
-) -> int:
-    """Convert the window of one spectrum, of any number type, to electrons and weights."""
-    window = counts[first : first + n]
-    scale = 1.0 / gain
-    for i in range(n):
-        z[i] = (window[i] - dark) * scale
-        weight[i] = mask[i]
-    if variance.shape[0] > 0:
-        spread = variance[first : first + n]
-        for i in range(n):
-            weight[i] = mask[i] * gain * gain / spread[i]
-    if bad.shape[0] > 0:
-        wrong = bad[first : first + n]
-        for i in range(n):
-            if wrong[i]:
-                weight[i] = 0.0
-    return 0
-
-
-@reducing_kernel
-def sums(z: np.ndarray, weight: np.ndarray, mean: np.ndarray) -> tuple[float, float]:
-    """Return the sums over the usable channels of the data and of the mean."""
-    above = below = 0.0
-    for i in range(mean.shape[0]):
-        use = 1.0 if weight[i] > 0.0 else 0.0
-        above += use * z[i]
-        below += use * mean[i]
-    return above, below
-
-
-@reducing_kernel
-def project(projection: np.ndarray, first: int, residual: np.ndarray, out: np.ndarray) -> int:
-    """Write the products of four rows with the residuals."""
-    r0, r1, r2, r3 = projection[first], projection[first + 1], projection[first + 2], projection[first + 3]
-    a0 = a1 = a2 = a3 = 0.0
-    for i in range(residual.shape[0]):
-        r = residual[i]
-        a0 += r0[i] * r
-        a1 += r1[i] * r
-        a2 += r2[i] * r
-        a3 += r3[i] * r
-    out[first], out[first + 1], out[first + 2], out[first + 3] = a0, a1, a2, a3
-    return 0
-
-
-@kernel
-def shared_step(
-    z: np.ndarray,
-    weight: np.ndarray,
-    mean: np.ndarray,  # (channels,) model of the mean spectrum
-    projection: np.ndarray,  # (multiple of 4, channels) Gauss-Newton step per electron of residual
-    start: np.ndarray,  # (parameters,) fit of the mean spectrum
-    amplitude: np.ndarray,  # (parameters, 2): 1 amplitude, 2 its logarithm, else 0; parameter that scales this one, or -1
-    bounds: np.ndarray,
-    residual: np.ndarray,  # scratch (channels,)
-    change: np.ndarray,  # scratch (multiple of 4,)
-    params: np.ndarray,
-) -> float:
-    """Start from the fit of the mean spectrum, scaled to these counts, by one step whose matrix all spectra share."""
-    above, below = sums(z, weight, mean)
-    ratio = above / below if below > 0.0 and above > 0.0 else 1.0
-    scale = 1.0 / ratio
-    for i in range(mean.shape[0]):
-        use = 1.0 if weight[i] > 0.0 else 0.0
-        residual[i] = use * (z[i] * scale - mean[i])
-    for p in range(0, projection.shape[0], 4):
-        project(projection, p, residual, change)
-    n_params = start.shape[0]
-    for p in range(n_params):
-        params[p] = change[p]
-    for p in range(n_params):
-        if amplitude[p, 0] == 0:
-            k = amplitude[p, 1]
-            relative = 1.0
-            if k >= 0 and start[k] != 0.0:
-                relative = max(1.0 + params[k] / start[k], LEAST_RATIO)
-            params[p] = start[p] + params[p] / relative
-    for p in range(n_params):
-        if amplitude[p, 0] == 1:
-            value = start[p] + params[p]
-            if bounds[0, p] >= 0.0:
-                value = max(value, 0.05 * start[p])  # a peak that starts at 0 has no centre to fit
-            params[p] = ratio * value
-        elif amplitude[p, 0] == 2:
-            params[p] = start[p] + params[p] + math.log(ratio)
-        params[p] = min(max(params[p], bounds[0, p]), bounds[1, p])
-    return ratio
+def aligned(rows: int, columns: int) -> np.ndarray:
+    """Return zeros of which every row starts on a cache line if `columns` is a multiple of 8: wide loads never cross one."""
+    flat = np.zeros(rows * columns + 8)
+    first = (-flat.ctypes.data % 64) // 8
+    return flat[first : first + rows * columns].reshape((rows, columns))
 
 
 @kernel
@@ -139,48 +44,33 @@ def fit_components_block(
     n_free: int,
     tolerance: float,
     max_evaluations: int,
-    mean: np.ndarray,  # (window,), or (0,): `params` holds the starts
+    mean: np.ndarray,  # (filled window,), or (0,): `params` holds the starts
     projection: np.ndarray,
     start: np.ndarray,
     amplitude: np.ndarray,
     params: np.ndarray,  # in: starts, out: estimates (positions, parameters)
     std: np.ndarray,  # out (positions, parameters)
-    covariance: np.ndarray,  # out (positions, free, free), or (0, 0, 0) if not wanted
+    covariance: np.ndarray,  # out (positions, free, free), or (1, 0, 1) if not wanted
     outcome: np.ndarray,  # out (positions, OUTCOMES)
     status: np.ndarray,  # out (positions,)
 ) -> int:
-    """Fit every spectrum of a block; scratch is made once and the positions do not know of each other."""
-    n, filled, n_params = mask.shape[0], axis.shape[1], params.shape[1]
-    size = index.shape[0]
-    z, weight = np.zeros(filled), np.zeros(filled)
-    rows = np.zeros((n_params + 1, filled))
-    vectors = np.zeros((N_VECTORS, filled))
-    matrices = np.zeros((3, size, size))
-    columns = np.zeros((N_COLUMNS, max(size, n_params)))
-    scratch = np.zeros((1, size))
+    """Fit every spectrum of a block; scratch is made once."""
+    filled, n_params, blocks = axis.shape[1], params.shape[1], (n_free + 3) // 4
+    z, weight = aligned(1, filled)[0], aligned(1, filled)[0]
+    rows, vectors = aligned(n_params + 1, filled), aligned(N_VECTORS, filled)
+    channels = aligned(4, filled)
+    channels[:] = axis
+    shared = aligned(projection.shape[0], projection.shape[1])
+    shared[:] = projection
+    matrices = np.zeros((SQUARES, blocks * blocks, 16))
+    columns = np.zeros((N_COLUMNS, max(4 * blocks, projection.shape[0], n_params)))
     no_bad, no_variance = np.empty(0, np.bool_), np.empty(0)
     for p in range(counts.shape[0]):
-        read_counts(
-            counts[p], bad[p] if bad.shape[0] > 0 else no_bad, mask, variance[p] if variance.shape[0] > 0 else no_variance,
-            first, n, gain, dark, z, weight,
+        fit_components_position(
+            p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, channels,
+            channel_mev, index, n_free, tolerance, max_evaluations, mean, shared, start, amplitude, params, std, covariance,
+            outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
         )  # fmt: skip
-        for i in range(n, filled):
-            z[i] = 0.0
-            weight[i] = 0.0
-        if mean.shape[0] > 0:
-            read_data(z, weight)
-            shared_step(z, weight, mean, projection, start, amplitude, bounds, vectors[0], columns[0], params[p])
-        status[p] = fit_components_one(
-            z, weight, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index, n_free, tolerance,
-            max_evaluations, params[p], std[p], covariance[p] if covariance.shape[0] > 0 else scratch, rows, vectors, matrices,
-            columns, outcome[p],
-        )  # fmt: skip
-        if status[p] == NO_DATA:
-            params[p, :] = math.nan
-            std[p, :] = math.nan
-            outcome[p, :] = math.nan
-            if covariance.shape[0] > 0:
-                covariance[p, :, :] = math.nan
     return 0
 
 

@@ -116,7 +116,7 @@ def run_positions(
         elif starts is not None:
             params[:] = starts[rows].reshape(n, n_params)
         outcome, status = np.empty((n, OUTCOMES)), np.empty(n, np.int64)
-        matrix = np.empty((n, n_free, n_free) if covariance else (0, 0, 0))
+        matrix = np.empty((n, n_free, n_free) if covariance else (1, 0, 1))
         fit_components_block(
             y, _or_none(wrong, bool, 2), _or_none(spread, float, 2), problem.mask, problem.first, problem.gain, problem.dark_level,
             problem.likelihood, problem.shift_e, model.table, model.owner, model.affine, model.bounds, model.axis,

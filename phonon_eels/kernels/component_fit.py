@@ -1,7 +1,8 @@
 """Levenberg-Marquardt fit of components to one spectrum, bounds by an active set.
 
-The fit stops when the next step promises less than the tolerance, and takes that step: the covariance of the last normal
-equations then belongs to a point about 0.01 standard deviations away, and one evaluation of the model is saved.
+The fit stops when the next step will leave less than the tolerance to gain, and takes that step: the covariance of the last
+normal equations then belongs to a point a few hundredths of a standard deviation away, and one evaluation of the model is
+saved.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.component_normal import back_substitute, factor, form_normal, invert, saturated_terms, weigh
+from phonon_eels.kernels.component_normal import form_normal, saturated_terms, squared_pulls, weigh
+from phonon_eels.kernels.component_solve import back_substitute, element, factor, invert, set_element
 from phonon_eels.kernels.components import evaluate_components
-from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.device import inlined, kernel
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, MAX_ITERATIONS, NO_DATA, POISSON, SINGULAR
+from phonon_eels.kernels.linear import copy_values
 
 NOT_IDENTIFIED = 5
 """Converged, but a parameter has no information (the centre of a peak without area): its standard deviation is NaN."""
@@ -25,39 +28,53 @@ OUTCOMES = 6
 """Objective, Pearson's chi-squared, sum of 1/mean (Poisson), channels used, evaluations, parameters held at bounds."""
 
 N_VECTORS = 7
-N_COLUMNS = 6
+N_COLUMNS = 7
+SQUARES = 3
+"""Matrices of scratch."""
 
 
-@kernel
-def reduced(
-    gram: np.ndarray, gradient: np.ndarray, n: int, size: int, damping: float, held: np.ndarray, upper: np.ndarray
+@inlined(reducing=False)
+def load_system(
+    gram: np.ndarray,
+    gradient: np.ndarray,
+    n: int,
+    blocks: int,
+    damping: float,
+    held: np.ndarray,
+    n_held: int,
+    upper: np.ndarray,
+    rhs: np.ndarray,
 ) -> int:
     """Copy the damped normal equations, with the parameters that `held` (not NaN) gives a step for taken out.
 
-    The copy has `size` rows, a multiple of 4; those beyond n are of the unit matrix. Column `size` is the right-hand side.
+    Parameters beyond n, up to a whole tile, get the unit matrix.
     """
+    for i in range(blocks):
+        for j in range(i, blocks):
+            source, target = gram[i * blocks + j], upper[i * blocks + j]
+            for e in range(16):
+                target[e] = source[e]
+        tile = upper[i * blocks + i]
+        tile[0] *= 1.0 + damping
+        tile[5] *= 1.0 + damping
+        tile[10] *= 1.0 + damping
+        tile[15] *= 1.0 + damping
     for a in range(n):
-        source, target = gram[a, :size], upper[a, :size]
-        for b in range(size):
-            target[b] = source[b]
-        for b in range(n, size):
-            target[b] = 0.0
-        upper[a, a] *= 1.0 + damping
-        upper[a, size] = gradient[a]
-    for a in range(n, size):
-        for b in range(size + 1):
-            upper[a, b] = 0.0
-        upper[a, a] = 1.0
+        rhs[a] = gradient[a]
+    for a in range(n, 4 * blocks):
+        rhs[a] = 0.0
+        set_element(upper, blocks, a, a, 1.0)
+    if n_held == 0:
+        return 0
     for h in range(n):
         if math.isnan(held[h]):
             continue
         for a in range(n):
-            low, high = min(a, h), max(a, h)
             if math.isnan(held[a]):
-                upper[a, size] -= held[h] * gram[low, high]
-            upper[low, high] = 0.0
-        upper[h, h] = 1.0
-        upper[h, size] = held[h]
+                rhs[a] -= held[h] * element(gram, blocks, a, h)
+            set_element(upper, blocks, a, h, 0.0)
+        set_element(upper, blocks, h, h, 1.0)
+        rhs[h] = held[h]
     return 0
 
 
@@ -71,7 +88,7 @@ def bounded_step(
     params: np.ndarray,
     bounds: np.ndarray,
     upper: np.ndarray,  # out: factors
-    columns: np.ndarray,  # out, rows: inverse pivots; held: NaN where free, else the step to the bound; step; scratch
+    columns: np.ndarray,  # out, rows: inverse pivots; held: NaN where free, else the step to the bound; step; two of scratch
 ) -> int:
     """Solve the damped normal equations inside the bounds; return how many pivots vanished.
 
@@ -79,17 +96,19 @@ def bounded_step(
     cutting the step afterwards would leave the others answering to a step that was not taken.
     """
     lower, higher = bounds[0], bounds[1]
-    inverse, held, step, smallest = columns[0], columns[1], columns[2], columns[3]
-    size = n + (-n) % 4
+    inverse, held, step, smallest, rhs = columns[0], columns[1], columns[2], columns[3], columns[4]
+    blocks = (n + 3) // 4
+    n_held = 0
     for a in range(n):
         p = index[a]
         outward = (params[p] <= lower[p] and gradient[a] <= 0.0) or (params[p] >= higher[p] and gradient[a] >= 0.0)
         held[a] = 0.0 if outward else math.nan
+        n_held += outward
     vanished = 0
     for _ in range(n + 1):
-        reduced(gram, gradient, n, size, damping, held, upper)
-        vanished = factor(upper[:size, : size + 1], size, inverse, smallest)
-        back_substitute(upper, size, inverse, step)
+        load_system(gram, gradient, n, blocks, damping, held, n_held, upper, rhs)
+        vanished = factor(upper, blocks, rhs, inverse, smallest)
+        back_substitute(upper, blocks, rhs, inverse, step)
         inside = True
         for a in range(n):
             p = index[a]
@@ -97,25 +116,31 @@ def bounded_step(
             if math.isnan(held[a]) and (target < lower[p] or target > higher[p]):
                 held[a] = (lower[p] if target < lower[p] else higher[p]) - params[p]
                 inside = False
+                n_held += 1
         if inside:
             break
     return vanished
 
 
-@kernel
-def promised(gram: np.ndarray, gradient: np.ndarray, n: int, step: np.ndarray) -> float:
-    """Return the decrease that a step promises, 2gᵀδ - δᵀGδ."""
+@inlined(reducing=False)
+def promised(gram: np.ndarray, gradient: np.ndarray, n: int, damping: float, columns: np.ndarray) -> float:
+    """Return the decrease that the step promises, 2gᵀδ - δᵀGδ; for the free parameters Gδ is what was solved for."""
+    held, step = columns[1], columns[2]
+    blocks = (n + 3) // 4
     total = 0.0
     for a in range(n):
-        row = gram[a, :n]
-        inner = 0.5 * row[a] * step[a]
-        for b in range(a + 1, n):
-            inner += row[b] * step[b]
-        total += 2.0 * step[a] * (gradient[a] - inner)
+        if math.isnan(held[a]):
+            d = gram[(a // 4) * (blocks + 1), 5 * (a % 4)]
+            total += step[a] * (gradient[a] + damping * d * step[a])
+        elif step[a] != 0.0:
+            inner = 0.0
+            for b in range(n):
+                inner += element(gram, blocks, a, b) * step[b]
+            total += step[a] * (2.0 * gradient[a] - inner)
     return total
 
 
-@kernel
+@inlined(reducing=False)
 def prior_terms(params: np.ndarray, bounds: np.ndarray) -> float:
     """Return what the priors add to the objective."""
     total = 0.0
@@ -125,14 +150,15 @@ def prior_terms(params: np.ndarray, bounds: np.ndarray) -> float:
     return total
 
 
-@kernel
+@inlined(reducing=False)
 def add_priors(
     params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, gram: np.ndarray, gradient: np.ndarray
 ) -> int:
     """Add the priors to the normal equations."""
+    blocks = (n + 3) // 4
     for a in range(n):
         p = index[a]
-        gram[a, a] += bounds[3, p]
+        gram[(a // 4) * (blocks + 1), 5 * (a % 4)] += bounds[3, p]
         gradient[a] += bounds[3, p] * (bounds[2, p] - params[p])
     return 0
 
@@ -149,11 +175,11 @@ def linearise(
     gradient: np.ndarray,
 ) -> int:
     """Form the normal equations, priors included."""
-    form_normal(rows, index, n, vectors[1], vectors[2], vectors[3:7], gram, gradient)
+    form_normal(rows, index, (n + 3) // 4, vectors[1], vectors[2], gram, gradient)
     return int(add_priors(params, bounds, index, n, gram, gradient))
 
 
-@kernel
+@inlined(reducing=False)
 def moved(params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, step: np.ndarray, out: np.ndarray) -> int:
     """Write the parameters after a step; rounding is kept inside the bounds."""
     for p in range(params.shape[0]):
@@ -164,7 +190,7 @@ def moved(params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, ste
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def next_damping(damping: float, gain: float) -> float:
     """Return the damping after an accepted step that gained this share of what it promised.
 
@@ -173,6 +199,19 @@ def next_damping(damping: float, gain: float) -> float:
     if gain < 0.25:
         return max(4.0 * damping, FIRST_DAMPING)
     return 0.1 * damping if damping > LEAST_DAMPING else 0.0
+
+
+@inlined(reducing=False)
+def left_over(predicted: float, last: float) -> float:
+    """Return by how much the objective will be wrong after a step that promises this, the one before having promised `last`.
+
+    Full steps shrink the promise by a factor c² when the curvature is wrong by the share c (Gauss-Newton converges
+    linearly), and by that share the promise itself is wrong; what then stays above the minimum is c times less again.
+    `last` = 0 says that nothing is known, and c is taken as 1.
+    """
+    if predicted < last:
+        return predicted * math.sqrt(predicted / last)
+    return predicted
 
 
 @kernel
@@ -190,10 +229,9 @@ def read_data(z: np.ndarray, mask: np.ndarray) -> tuple[int, bool]:
     return used, empty
 
 
-@kernel
+@inlined(reducing=False)
 def conclude(
     likelihood: int,
-    mask: np.ndarray,
     vectors: np.ndarray,
     value: float,
     n: int,
@@ -206,28 +244,21 @@ def conclude(
     outcome: np.ndarray,
 ) -> int:
     """Write standard deviations, covariance and the figures of the fit; return how many parameters are held at bounds."""
-    pearson, thin = 0.0, 0.0
-    weight, pull = vectors[1], vectors[2]
-    inverse, held = columns[0], columns[1]
-    for i in range(mask.shape[0]):
-        w = weight[i]
-        pearson += pull[i] * pull[i] / (w if w > 0.0 else 1.0)
-        thin += w
+    pearson, thin = squared_pulls(vectors[1], vectors[2])
+    inverse, held, diagonal = columns[0], columns[1], columns[3]
     outcome[0] = value
     outcome[1] = pearson
     outcome[2] = thin if likelihood == POISSON else 0.0
-    size = n + (-n) % 4
-    invert(upper, size, inverse, unit, covariance)
+    invert(upper, (n + 3) // 4, inverse, unit, diagonal, covariance)
     for p in range(std.shape[0]):
         std[p] = math.nan
     n_held = 0
-    whole = covariance.shape[0] > 1
+    whole = covariance.shape[0] == covariance.shape[1]
     for a in range(n):
         at_bound = not math.isnan(held[a])
         n_held += at_bound
         known = not at_bound and inverse[a] > 0.0
-        variance = covariance[a, a] if whole else covariance[0, a]
-        std[index[a]] = math.sqrt(variance) if known else math.nan
+        std[index[a]] = math.sqrt(diagonal[a]) if known else math.nan
         if whole and not known:
             for b in range(n):
                 covariance[a, b] = math.nan
@@ -254,37 +285,38 @@ def fit_components_one(
     max_evaluations: int,
     params: np.ndarray,  # in: start inside the bounds, out: estimate
     std: np.ndarray,  # out (parameters,)
-    covariance: np.ndarray,  # out (free, free), or scratch (1, free) if not wanted
+    covariance: np.ndarray,  # out (free, free), or (0, 1) if not wanted
     rows: np.ndarray,  # scratch (parameters + 1, channels), the last row 0
     vectors: np.ndarray,  # scratch (N_VECTORS, channels)
-    matrices: np.ndarray,  # scratch (3, n, n)
-    columns: np.ndarray,  # scratch (N_COLUMNS, n)
+    matrices: np.ndarray,  # scratch (SQUARES, blocks², 16), blocks = ceil(free / 4)
+    columns: np.ndarray,  # scratch (N_COLUMNS, n), n at least 4 · blocks and the number of parameters
     outcome: np.ndarray,  # out (OUTCOMES,)
 ) -> int:
     """Fit one spectrum; return the status."""
     gram, upper = matrices[0], matrices[1]
-    gradient, work, step = columns[0], columns[1:5], columns[3]
-    trial = columns[5, : params.shape[0]]
+    gradient, work, step = columns[0], columns[1:6], columns[3]
+    trial = columns[6, : params.shape[0]]
     model, weight, pull = vectors[0], vectors[1], vectors[2]
     outcome[3], empty = read_data(z, mask)
     if outcome[3] <= n_free or empty:
         return NO_DATA
     if likelihood != POISSON:
-        weight[:] = mask
+        copy_values(mask, weight)
     constant = saturated_terms(z, mask, shift_e) if likelihood == POISSON else 0.0
     slack = 1e-14 * abs(constant)
     evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
     value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(params, bounds)
     linearise(rows, index, n_free, vectors, params, bounds, gram, gradient)
     damping, vanished, evaluations, rejected = 0.0, 0, 1, 0
-    status, predicted = MAX_ITERATIONS, 0.0
+    status, predicted, last = MAX_ITERATIONS, 0.0, 0.0
     while math.isfinite(value):
         vanished = bounded_step(gram, gradient, index, n_free, damping, params, bounds, upper, work)
-        predicted = promised(gram, gradient, n_free, step)
-        if predicted < tolerance and damping > 0.0 and rejected == 0:
+        predicted = promised(gram, gradient, n_free, damping, work)
+        small = left_over(predicted, last) < tolerance
+        if small and damping > 0.0 and rejected == 0:
             damping = 0.0  # short only because it is damped
             continue
-        if predicted < tolerance or damping > LAST_DAMPING:
+        if small or damping > LAST_DAMPING:
             status = CONVERGED if rejected == 0 else SINGULAR
             break
         if evaluations >= max_evaluations:
@@ -294,27 +326,27 @@ def fit_components_one(
         new = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(trial, bounds)
         evaluations += 1
         if new <= value + slack:
+            last = predicted if damping == 0.0 else 0.0
             damping = next_damping(damping, (value - new) / predicted)
-            params[:] = trial
+            copy_values(trial, params)
             value, rejected = new, 0
             linearise(rows, index, n_free, vectors, params, bounds, gram, gradient)
         else:
+            last = 0.0
             rejected, damping = rejected + 1, max(10.0 * damping, 1e-2 * FIRST_DAMPING)
     if rejected > 0:  # what the last trial left belongs to a point that was not taken
         evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
         weigh(likelihood, z, mask, shift_e, model, weight, pull)
     if damping > 0.0:
         vanished = bounded_step(gram, gradient, index, n_free, 0.0, params, bounds, upper, work)
-        predicted = promised(gram, gradient, n_free, step)
+        predicted = promised(gram, gradient, n_free, 0.0, work)
         # No step gains anything any more, however short: rounding, if little is promised, else a model that is no parabola.
         status = CONVERGED if status == SINGULAR and predicted < 100.0 * tolerance else status
     elif status == CONVERGED:
         value -= predicted
         moved(params, bounds, index, n_free, step, params)
     outcome[4] = evaluations
-    n_held = conclude(
-        likelihood, mask, vectors, value, n_free, index, work, upper, matrices[2], covariance, std, outcome
-    )
+    n_held = conclude(likelihood, vectors, value, n_free, index, work, upper, matrices[2], covariance, std, outcome)
     if status == CONVERGED and n_held > 0:
         return AT_BOUND
     return NOT_IDENTIFIED if status == CONVERGED and vanished > 0 else status

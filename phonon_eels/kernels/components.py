@@ -27,7 +27,7 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.device import inlined, kernel
 from phonon_eels.kernels.elementary import exp_one
 
 GAUSSIAN, LORENTZIAN, PSEUDO_VOIGT, VOIGT, OSCILLATOR = 0, 1, 2, 3, 4
@@ -52,7 +52,7 @@ FADDEEVA = _faddeeva_coefficients()
 FADDEEVA_SCALE = math.sqrt(FADDEEVA_TERMS / math.sqrt(2.0))
 
 
-@kernel
+@inlined(reducing=False)
 def exp_in_place(values: np.ndarray) -> int:
     """Replace every value by its exponential; beyond ±700 the result stays at that of ±700."""
     for i in range(values.shape[0]):
@@ -60,7 +60,7 @@ def exp_in_place(values: np.ndarray) -> int:
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def gaussian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a Gaussian and write its three derivatives."""
     area, centre, narrow = p[0], p[1], 1.0 / p[2]
@@ -84,7 +84,7 @@ def gaussian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model:
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def lorentzian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a Lorentzian and write its three derivatives."""
     area, centre, half = p[0], p[1], 0.5 * p[2]
@@ -102,7 +102,7 @@ def lorentzian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, mode
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def pseudo_voigt(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a pseudo-Voigt and write its four derivatives; both parts have the one FWHM."""
     area, centre, fwhm, share = p[0], p[1], p[2], p[3]
@@ -134,7 +134,7 @@ def pseudo_voigt(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, mo
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def voigt(
     x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray, complex_parts: np.ndarray
 ) -> int:
@@ -180,7 +180,7 @@ def voigt(
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def oscillator(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a damped oscillator and write its three derivatives; return 1 where it is overdamped (no peak)."""
     area, energy, damping = p[0], p[1], p[2]
@@ -212,7 +212,7 @@ def oscillator(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, mode
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a polynomial and write its derivatives, the powers."""
     first = rows[0]
@@ -227,7 +227,7 @@ def polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def decay(distance: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray) -> int:
     """Add A exp(-rate · distance) and write both derivatives; the distance is an energy, or its logarithm (power law)."""
     amplitude, rate = p[0], p[1]
@@ -242,7 +242,7 @@ def decay(distance: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarr
     return 0
 
 
-@kernel
+@inlined(reducing=False)
 def exp_polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray) -> int:
     """Add the exponential of a polynomial and write its derivatives."""
     first = rows[0]

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import lowering
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,9 +40,62 @@ def reducing_kernel(function: Function) -> Function:
     return _compiled(function, {"contract", "reassoc", "nsz"})
 
 
-def _compiled(function: Function, fastmath: set[str]) -> Function:
-    compiled: Any = numba.njit(error_model="numpy", nogil=True, cache=True, fastmath=fastmath)(function)
+def inlined(*, reducing: bool) -> Callable[[Function], Function]:
+    """Compile a routine into its callers, as `kernel` or `reducing_kernel` else: for those that are called from one place.
+
+    A call hands over seven numbers for every view, which takes as long as a tile of a normal matrix.
+    """
+
+    def decorate(function: Function) -> Function:
+        if UNDER_SIMULATOR:
+            return function
+        _cache_by_sources()
+        return _compiled(function, {"contract", "reassoc", "nsz"} if reducing else {"contract"}, forceinline=True)
+
+    return decorate
+
+
+def _compiled(function: Function, fastmath: set[str], *, forceinline: bool = False) -> Function:
+    # Kernels never allocate. Numba would all the same count references to every view handed to a routine, by locked
+    # instructions that cost more than the routine's work; drivers (backends) allocate and keep the counting.
+    counted = ".kernels." not in function.__module__
+    njit: Any = numba.njit  # its types know no `_nrt`
+    compiled: Any = njit(
+        error_model="numpy", nogil=True, cache=True, fastmath=fastmath, forceinline=forceinline, _nrt=counted,
+        pipeline_class=_WideCompiler,
+    )(function)  # fmt: skip
     return cast("Function", compiled)
+
+
+class _WideLower(lowering.Lower):
+    """Lets loops use the widest registers that the processor has; LLVM stops at 256 bits on those with 512."""
+
+    def setup_function(self, fndesc: Any) -> None:
+        """Start the function and note the width; llvmlite's own `add` knows no attributes with a value."""
+        super().setup_function(fndesc)  # type: ignore[no-untyped-call]
+        set.add(self.function.attributes, '"prefer-vector-width"="512"')
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[no-untyped-call]
+class _WideLowering(NativeLowering):
+    _name = "phonon_eels_wide_lowering"
+
+    @property
+    def lowering_class(self) -> type[lowering.Lower]:
+        return _WideLower
+
+
+class _WideCompiler(CompilerBase):
+    """Numba's own compiler, with the wide lowering in place of the plain one."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the passes."""
+        passes: Any = DefaultPassBuilder.define_nopython_pipeline(  # type: ignore[no-untyped-call]
+            self.state, name="phonon_eels_nopython"
+        )
+        passes.passes = [(_WideLowering if p is NativeLowering else p, why) for p, why in passes.passes]
+        passes.finalize()
+        return [passes]
 
 
 @functools.cache

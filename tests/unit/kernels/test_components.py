@@ -4,7 +4,8 @@ from scipy.special import voigt_profile
 
 from phonon_eels.component_fit.model import Component, Tie, build_model
 from phonon_eels.component_fit.start import evaluate_model
-from phonon_eels.kernels.component_normal import back_substitute, factor, form_normal, invert
+from phonon_eels.kernels.component_normal import form_normal
+from phonon_eels.kernels.component_solve import back_substitute, element, factor, invert, set_element
 from phonon_eels.kernels.elementary import exp_one, log_one
 from phonon_eels.kernels.lineshapes import susceptibility
 
@@ -96,6 +97,17 @@ def test_exponential_and_logarithm():
     assert max(abs(log_one(v) - np.log(v)) / max(abs(np.log(v)), 1e-3) for v in y) < 4.5e-16
 
 
+def as_tiles(matrix):
+    """Return the upper triangle as the tiles of `component_solve`, filled up with the unit matrix."""
+    n = len(matrix)
+    blocks = -(-n // 4)
+    tiles = np.zeros((blocks**2, 16))
+    for a in range(4 * blocks):
+        for b in range(4 * blocks):
+            set_element(tiles, blocks, a, b, matrix[a, b] if max(a, b) < n else float(a == b))
+    return tiles
+
+
 @pytest.mark.parametrize("n", [1, 4, 7, 13])
 def test_normal_equations_and_their_solution(n):
     random = np.random.default_rng(n)
@@ -103,31 +115,30 @@ def test_normal_equations_and_their_solution(n):
     rows[:n] = random.normal(size=(n, 64))
     weight, pull = random.uniform(0.5, 2.0, 64), random.normal(size=64)
     index = np.concatenate([np.arange(n), np.full((-n) % 4 + 4, n)])
-    size = index.size
-    gram, gradient = np.zeros((size, size)), np.zeros(size)
-    form_normal(rows, index, n, weight, pull, np.empty((4, 64)), gram, gradient)
+    blocks = -(-n // 4)
+    gram, gradient = np.zeros((blocks**2, 16)), np.zeros(4 * blocks)
+    form_normal(rows, index, blocks, weight, pull, gram, gradient)
     truth = (rows[:n] * weight) @ rows[:n].T
-    np.testing.assert_allclose(np.triu(gram[:n, :n]), np.triu(truth), rtol=1e-12, atol=1e-12)
+    formed = np.array([[element(gram, blocks, a, b) for b in range(n)] for a in range(n)])
+    np.testing.assert_allclose(formed, truth, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(gradient[:n], rows[:n] @ pull, rtol=1e-12, atol=1e-12)
-    full = n + (-n) % 4
-    upper = np.eye(full, full + 1)
-    upper[:n, :n] = np.triu(truth)
-    upper[:n, full] = gradient[:n]
-    inverse, out, whole, diagonal = np.empty(full), np.empty(full), np.empty((n, n)), np.empty((1, n))
-    assert factor(upper, full, inverse, np.empty(full)) == 0
-    back_substitute(upper, full, inverse, out)
+    upper = as_tiles(truth)
+    inverse, out, diagonal = np.empty(4 * blocks), np.empty(4 * blocks), np.empty(4 * blocks)
+    rhs = gradient.copy()
+    assert factor(upper, blocks, rhs, inverse, np.empty(4 * blocks)) == 0
+    back_substitute(upper, blocks, rhs, inverse, out)
     np.testing.assert_allclose(out[:n], np.linalg.solve(truth, gradient[:n]), rtol=1e-10)
-    invert(upper, full, inverse, np.empty((full, full)), whole)
-    invert(upper, full, inverse, np.empty((full, full)), diagonal)
-    if n > 1:
-        np.testing.assert_allclose(whole, np.linalg.inv(truth), rtol=1e-9, atol=1e-14)
-    np.testing.assert_allclose(diagonal[0], np.diag(np.linalg.inv(truth)), rtol=1e-10)
+    whole = np.empty((n, n))
+    invert(upper, blocks, inverse, np.empty((blocks**2, 16)), diagonal, np.empty((0, 1)))
+    np.testing.assert_allclose(diagonal[:n], np.diag(np.linalg.inv(truth)), rtol=1e-10)
+    invert(upper, blocks, inverse, np.empty((blocks**2, 16)), diagonal, whole)
+    np.testing.assert_allclose(whole, np.linalg.inv(truth), rtol=1e-9, atol=1e-14)
 
 
 def test_a_parameter_that_others_make_up_takes_no_step():
     matrix = np.array([[2.0, 2.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 4.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    upper = np.concatenate([np.triu(matrix), [[4.0], [4.0], [8.0], [3.0]]], axis=1)
+    upper, rhs = as_tiles(matrix), np.array([4.0, 4.0, 8.0, 3.0])
     inverse, out = np.empty(4), np.empty(4)
-    assert factor(upper, 4, inverse, np.empty(4)) == 1
-    back_substitute(upper, 4, inverse, out)
+    assert factor(upper, 1, rhs, inverse, np.empty(4)) == 1
+    back_substitute(upper, 1, rhs, inverse, out)
     np.testing.assert_allclose(out, [2.0, 0.0, 2.0, 3.0])
