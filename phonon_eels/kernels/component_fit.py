@@ -230,6 +230,15 @@ def read_data(z: np.ndarray, mask: np.ndarray) -> tuple[int, bool]:
 
 
 @inlined(reducing=False)
+def of_the_data(likelihood: int, z: np.ndarray, mask: np.ndarray, shift_e: float, weight: np.ndarray) -> float:
+    """Return what of the objective no model changes; for least squares write the weights, which none changes either."""
+    if likelihood == POISSON:
+        return float(saturated_terms(z, mask, shift_e))
+    copy_values(mask, weight)
+    return 0.0
+
+
+@inlined(reducing=False)
 def conclude(
     likelihood: int,
     vectors: np.ndarray,
@@ -300,9 +309,7 @@ def fit_components_one(
     outcome[3], empty = read_data(z, mask)
     if outcome[3] <= n_free or empty:
         return NO_DATA
-    if likelihood != POISSON:
-        copy_values(mask, weight)
-    constant = saturated_terms(z, mask, shift_e) if likelihood == POISSON else 0.0
+    constant = of_the_data(likelihood, z, mask, shift_e, weight)
     slack = 1e-14 * abs(constant)
     evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
     value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(params, bounds)
