@@ -20,7 +20,7 @@ PYTEST   := $(PY) -m pytest -q
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 # Xvfb is the screen of napari's tests, SLURM with munge the facility of the batch tests. Debian's names.
 SYSTEM_PACKAGES := xvfb libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1 libxcb-image0 \
-                   libxcb-render-util0 libxcb-xinerama0 libegl1 libgl1 slurm-wlm munge
+                   libxcb-render-util0 libxcb-xinerama0 libegl1 libgl1 slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run test test-slow test-gpu bench docs screenshots lint format clean

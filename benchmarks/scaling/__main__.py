@@ -37,6 +37,10 @@ STEPS = ("ingest", "register_frames", "remove_spikes", "align_zlp")
 TIMED = ("ingest", "align_zlp")
 SETTINGS = load_settings(overrides=["remove_spikes.enabled=false"])
 BILLION = 1_000_000_000
+FARM = 64
+"""Workers of the extrapolation."""
+MAPS, CLIENT_BYTES = 60, 128e9
+"""Maps and standard deviations that fit_peaks gives back to the client, and the memory of that."""
 
 
 @dataclass
@@ -139,36 +143,39 @@ def show(title: str, points: list[Point], base: float) -> None:
         )
 
 
-def extrapolate(per_position_s: float, task_s: float, passed: float) -> None:
-    """Print a billion positions: linear in positions for time, memory and bytes; tasks by the size of a block."""
+def extrapolate(per_position_s: float, task_s: float, passed: float, worker_mb: float) -> None:
+    """Print a billion positions: linear in positions for time, storage and bytes; tasks by the size of a block."""
     values = BILLION * CHANNELS
     cube = 4.0 * values
     tasks = 8.0 * values / LARGEST_BLOCK_BYTES
-    maps = 8.0 * BILLION
+    computing = BILLION * per_position_s / FARM
+    giving = tasks * task_s * len(TIMED)
+    print(
+        f"\nA billion positions of {CHANNELS} channels. Model: time = positions × {1e3 * per_position_s:.3f} ms of a core / workers "
+        f"+ tasks × {1e3 * task_s:.2f} ms, the second by one scheduler whatever the number of workers; tasks = bytes as float64 / "
+        f"{LARGEST_BLOCK_BYTES / 1e6:.0f} MB a pass; storage, maps and bytes through the client linear in positions; a worker's memory "
+        f"constant, because blocks are.\n\n| what | how much |\n|---|---|"
+    )
     rows = [
-        (
-            "cube on disk, float32, uncompressed",
-            f"{cube / 1e12:.1f} TB; four images of the route {4 * cube / 1e12:.0f} TB",
-        ),
-        (
-            "tasks of one pass over the cube",
-            f"{tasks:,.0f} (15,625 per TB); at {1e3 * task_s:.1f} ms each {tasks * task_s:.0f} s",
-        ),
-        ("these two steps on 64 workers", f"{BILLION * per_position_s / 64 / 3600:.1f} h"),
-        ("through scheduler and client", f"{BILLION * passed / 1e9:.0f} GB"),
-        (
-            "one map in the client's memory",
-            f"{maps / 1e9:.0f} GB; the 60 maps and standard deviations of fit_peaks {60 * maps / 1e9:.0f} GB",
-        ),
-    ]
-    print("\nA billion positions of", CHANNELS, "channels, linear model\n\n| what | how much |\n|---|---|")
+        ("storage: one cube, float32, uncompressed", f"{cube / 1e12:.1f} TB; the four images of the route {4 * cube / 1e12:.0f} TB"),
+        ("tasks of one pass over the cube", f"{tasks:,.0f} (15,625 per TB of float32)"),
+        (f"time of {' and '.join(TIMED)} on {FARM} workers", f"{(computing + giving) / 3600:.1f} h, {giving:.0f} s of it for the tasks"),
+        ("workers that one scheduler can keep busy", f"{LARGEST_BLOCK_BYTES / 8 / CHANNELS * per_position_s / len(TIMED) / task_s:,.0f}"),
+        ("memory of a worker", f"{worker_mb:.0f} MB as here, up to 24 blocks more: {worker_mb / 1e3 + 24 * LARGEST_BLOCK_BYTES / 1e9:.1f} GB"),
+        ("through scheduler and client", f"at most {BILLION * passed / 1e9:.0f} GB (here the constants of the function count most)"),
+        ("one map in the client's memory", f"{8.0 * BILLION / 1e9:.0f} GB; the {MAPS} maps and deviations of fit_peaks {MAPS * 8.0 * BILLION / 1e9:.0f} GB"),
+    ]  # fmt: skip
     for name, words in rows:
         print(f"| {name} | {words} |")
-    limit = 128e9 / (60 * 8)
-    print(
-        f"\nThe client's maps break first: with 128 GB of memory at {limit / 1e6:.0f} million positions "
-        f"(60 maps of 8 bytes). Then the time of writing them as one NetCDF file."
-    )
+    limits = [
+        (CLIENT_BYTES / (MAPS * 8), f"the maps of fit_peaks fill a client of {CLIENT_BYTES / 1e9:.0f} GB"),
+        (1e5 * LARGEST_BLOCK_BYTES / 8 / CHANNELS, "a pass has 100,000 tasks, where Dask's scheduler grows slow"),
+        (100e12 / (4 * 4.0 * CHANNELS), "the images fill 100 TB of disk"),
+        (FARM * 24 * 3600 / per_position_s, f"these steps take a day on {FARM} workers"),
+    ]
+    print("\nWhat breaks, in order:\n\n| positions | what |\n|---|---|")
+    for positions, words in sorted(limits):
+        print(f"| {positions / 1e6:,.0f} million | {words} |")
 
 
 def main() -> None:
@@ -197,10 +204,11 @@ def main() -> None:
     best = min(strong, key=lambda point: point.total_s)
     per_position = best.total_s * cores / positions
     print(f"\nA task that does nothing: {1e3 * task_s:.2f} ms. A position: {1e3 * per_position:.2f} ms of one core.")
+    print(f"Rows of more workers than the {cores} cores show what workers cost each other, no speed-up.")
     print(
         f"Overhead of workers over threads, one worker: {1e3 * (strong[0].total_s - base) / positions:.3f} ms per position."
     )
-    extrapolate(per_position, task_s, best.passed_bytes / best.positions)
+    extrapolate(per_position, task_s, best.passed_bytes / best.positions, max(point.worker_mb for point in strong))
 
 
 if __name__ == "__main__":

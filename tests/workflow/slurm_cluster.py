@@ -45,17 +45,38 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 MpiDefault=none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+{accounting}
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{port1}-{port2}] CPUs=1 RealMemory=6000 State=UNKNOWN
 PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 """
 
+DATABASE_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "mariadb", "sacct", "sacctmgr")
 
-def why_not() -> str | None:
-    """Return why SLURM cannot be started here, None if it can."""
+DATABASE_CONF = """AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={storage_port}
+StorageUser=slurm
+StoragePass={password}
+StorageLoc=slurm_acct_db
+"""
+
+
+def why_not(*, accounting: bool = False) -> str | None:
+    """Return why SLURM (with an accounting database) cannot be started here, None if it can."""
     missing = [name for name in PROGRAMS if _program(name) is None]
     if missing:
         return f"SLURM is not installed here ({', '.join(missing)} missing): apt-get install slurm-wlm munge"
+    missing = [name for name in DATABASE_PROGRAMS if _program(name) is None]
+    if accounting and missing:
+        return f"no accounting database here ({', '.join(missing)} missing): apt-get install slurmdbd mariadb-server"
     if os.geteuid() != 0:
         return "SLURM's daemons want to be started by root"
     return None
@@ -68,10 +89,14 @@ class Cluster:
     ----------
     folder
         Gets everything; must be short, because the path of a socket may have 107 bytes.
+    accounting
+        With a database of jobs (MariaDB and slurmdbd), in which root belongs to the account "science".
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, accounting: bool = False) -> None:
         self.folder = folder
+        self.accounting = accounting
+        self._database: subprocess.Popen[bytes] | None = None
         path = f"{folder / 'bin'}:{os.environ.get('PATH', '')}"
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
         for name in list(self.environment):
@@ -94,18 +119,52 @@ class Cluster:
         srun = folder / "bin" / "srun"
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {_program("srun")} "$@"\n', encoding="utf-8")
         srun.chmod(0o755)
-        port, port1, port2 = _free_ports()
+        port, port1, port2, port3, port4 = _free_ports()
         host = socket.gethostname().split(".")[0]
+        accounting = "AccountingStorageType=accounting_storage/none"
+        if self.accounting:
+            accounting = f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\nAccountingStoragePort={port3}"
+            accounting += f"\nAccountingStoragePass={folder}/munge.socket"
         (folder / "slurm.conf").write_text(
-            CONF.format(host=host, folder=folder, port=port, port1=port1, port2=port2), encoding="utf-8"
+            CONF.format(host=host, folder=folder, port=port, port1=port1, port2=port2, accounting=accounting),
+            encoding="utf-8",
         )
         names = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid", "log-file": "munged.log",
                  "seed-file": "munged.seed"}  # fmt: skip
         self._run("munged", "--force", *(f"--{option}={folder / name}" for option, name in names.items()))
+        if self.accounting:
+            self._start_database(host, port3, port4)
         self._run("slurmctld", "-f", str(folder / "slurm.conf"))
         for node in NODES:
             self.start_node(node)
         self.wait(lambda: self.states() == dict.fromkeys(NODES, "idle"), 60, "both nodes idle")
+        if self.accounting:
+            self._run("sacctmgr", "-i", "add", "account", "science", "Description=tests", "Organization=tests")
+            self._run("sacctmgr", "-i", "add", "user", "root", "Account=science")
+            self._run("sacctmgr", "-i", "modify", "user", "root", "set", "DefaultAccount=science")
+
+    def _start_database(self, host: str, port: int, storage_port: int) -> None:
+        """Start MariaDB on a folder and a port of its own, and slurmdbd on that."""
+        folder, password = self.folder, secrets.token_hex(16)
+        data, connection = str(folder / "database"), str(folder / "database.socket")
+        self._run("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db")
+        with (folder / "mariadbd.log").open("w") as log:
+            self._database = subprocess.Popen(
+                [
+                    str(_program("mariadbd")), "--no-defaults", f"--datadir={data}", f"--socket={connection}", "--user=root",
+                    f"--port={storage_port}", "--bind-address=127.0.0.1", f"--pid-file={folder / 'mariadbd.pid'}",
+                    "--innodb-buffer-pool-size=64M",
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        self.wait(lambda: (folder / "database.socket").exists(), 60, "MariaDB answers")
+        grant = f"CREATE USER slurm IDENTIFIED BY '{password}'; GRANT ALL ON slurm_acct_db.* TO slurm;"
+        self._run("mariadb", "--no-defaults", f"--socket={connection}", "-e", grant)
+        text = DATABASE_CONF.format(folder=folder, host=host, port=port, storage_port=storage_port, password=password)
+        (folder / "slurmdbd.conf").write_text(text, encoding="utf-8")
+        (folder / "slurmdbd.conf").chmod(0o600)
+        self._run("slurmdbd")
+        self.wait(lambda: bool(self.ask("sacctmgr", "-n", "list", "account")), 60, "slurmdbd answers")
 
     def start_node(self, node: str) -> None:
         """Start the daemon of a node."""
@@ -118,7 +177,13 @@ class Cluster:
         for node in NODES:
             for process in self.job_processes(node):
                 _kill(process, signal.SIGKILL)
-        for name in (*(f"slurmd.{node}.pid" for node in NODES), "slurmctld.pid", "munged.pid"):
+        for name in (
+            *(f"slurmd.{node}.pid" for node in NODES),
+            "slurmctld.pid",
+            "slurmdbd.pid",
+            "mariadbd.pid",
+            "munged.pid",
+        ):
             process = self._process(name)
             if process is not None:
                 _kill(process, signal.SIGTERM)
@@ -126,6 +191,8 @@ class Cluster:
                 while _runs(process) and time.monotonic() < deadline:
                     time.sleep(0.1)
                 _kill(process, signal.SIGKILL)
+        if self._database is not None:
+            self._database.wait(30)
 
     def kill_node(self, node: str, *, jobs_too: bool = True) -> None:
         """Let a node die as by a power cut: SIGKILL for its slurmd, its slurmstepd and, if asked for, its job's processes."""
@@ -203,17 +270,17 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-def _free_ports() -> tuple[int, int, int]:
-    """Return three free ports, the last two beside each other."""
-    for port in range(17001, 18000, 3):
+def _free_ports() -> tuple[int, ...]:
+    """Return five free ports beside each other."""
+    for port in range(17001, 18000, 5):
         try:
-            for number in range(port, port + 3):
+            for number in range(port, port + 5):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", number))
         except OSError:
             continue
-        return port, port + 1, port + 2
-    raise RuntimeError("no three free ports between 17001 and 18000")
+        return tuple(range(port, port + 5))
+    raise RuntimeError("no five free ports between 17001 and 18000")
 
 
 def _processes() -> list[int]:

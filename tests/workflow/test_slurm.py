@@ -130,6 +130,41 @@ def test_a_node_dies_and_nothing_changes(
     check(tmp_path, undisturbed)
 
 
+def test_one_scan_on_the_nodes_of_slurm(
+    cluster: Cluster, repository: Path, tmp_path: Path, undisturbed: dict[str, dict[str, str]]
+) -> None:
+    """Workers are jobs of SLURM (dask-jobqueue); nothing of them is left, and the results are those of one thread."""
+    name = SAMPLES[1]
+    words = ["run", str(repository / "sample_data" / f"{name}.hspy"), "--output", str(tmp_path), "--cluster", "slurm"]
+    words += [
+        "--workers",
+        "2",
+        "--worker-memory",
+        "3GB",
+        "--set",
+        "report.figure_formats=[png]",
+        "--set",
+        "report.dpi=50",
+    ]
+    (tmp_path / "said.txt").touch()
+    with (tmp_path / "said.txt").open("w") as said:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "phonon_eels", *words],
+            cwd=tmp_path, env=environment(repository, cluster), stdout=said, stderr=said,
+        )  # fmt: skip
+    before = {job for job, _, _ in cluster.jobs()}
+    seen: set[tuple[str, str]] = set()
+    while run.poll() is None:
+        seen |= {(job, node) for job, state, node in cluster.jobs() if state == "RUNNING" and job not in before}
+        time.sleep(1.0)
+    assert run.returncode == 0, (tmp_path / "said.txt").read_text()[-3000:]
+    assert {node for _, node in seen} == set(NODES)
+    cluster.wait(
+        lambda: not any(state == "RUNNING" for _, state, _ in cluster.jobs()), 60, "the workers' jobs are gone"
+    )
+    assert array_digest(tmp_path / name) == undisturbed[name]
+
+
 def test_every_job_is_one_process_with_memory_and_time_of_its_own(
     cluster: Cluster, repository: Path, tmp_path: Path
 ) -> None:
@@ -175,3 +210,38 @@ def test_two_writers_do_no_harm(repository: Path, tmp_path: Path) -> None:
     assert lost.returncode == 2, said
     assert "a newer attempt has taken over" in said
     assert array_digest(tmp_path / "results" / "scan") == array_digest(tmp_path / "alone" / "scan")
+
+
+def test_with_an_accounting_database(repository: Path, tmp_path: Path) -> None:
+    """The profile as it stands, and with `sacct` asked for the state of jobs; SLURM counts them for the user's account."""
+    reason = why_not(accounting=True)
+    if reason is not None:
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))
+    cluster = Cluster(folder, accounting=True)
+    scan(tmp_path / "small.hspy", 5, "scan.rows=12", "scan.columns=16", "energy.channels=352")
+    (tmp_path / "bad.hspy").touch()
+    (tmp_path / "pipelines").mkdir()
+    rows = ["dataset\tpath", "small\tsmall.hspy", "bad\tbad.hspy"]
+    (tmp_path / "datasets.tsv").write_text("\n".join(rows) + "\n")
+    config = {"datasets": "datasets.tsv", "results": "results", "settings": QUICK}
+    (tmp_path / "pipelines" / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "snakemake", "-s", str(repository / "Snakefile"), *BRISK, "--retries", "0"]
+    command += ["--profile", str(repository / "pipelines" / "profiles" / "slurm")]
+    try:
+        cluster.start()
+        for words in ((), ("--slurm-status-command", "sacct")):
+            done = subprocess.run(
+                [*command, *words], cwd=tmp_path, env=environment(repository, cluster),
+                capture_output=True, text=True, check=False, timeout=1200,
+            )  # fmt: skip
+            assert done.returncode != 0, done.stderr
+            assert "bad: ingest: " in done.stderr
+            assert "is empty (0 bytes)" in done.stderr
+            assert (tmp_path / "results" / "small" / "report" / "report.html").is_file()
+        counted = cluster.ask("sacct", "-X", "-n", "-P", "-o", "Account,State").split()
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    # The good one ran once, the bad one each time.
+    assert sorted(counted) == ["science|COMPLETED", "science|FAILED", "science|FAILED"]

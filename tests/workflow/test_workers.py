@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from phonon_eels.provenance import array_digest
 from tests.workflow.batch_files import scan
+from tests.workflow.large_counts import write_large_counts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 QUICK = ("--set", "report.figure_formats=[png]", "--set", "report.dpi=50")
@@ -110,3 +112,38 @@ def test_an_unreachable_scheduler_is_said_within_half_a_minute(repository: Path,
     # The promise, with room for the start of Python on a busy machine.
     assert time.monotonic() - began < 60
     assert not (tmp_path / "one").exists()
+
+
+def most_memory(process: subprocess.Popen[str]) -> dict[int, int]:
+    """Return worker process → the most memory that it ever held, as Linux notes it, in bytes; waits for the end."""
+    most: dict[int, int] = {}
+    while process.poll() is None:
+        for worker in worker_processes(process.pid):
+            with contextlib.suppress(OSError, IndexError):
+                mark = (Path("/proc") / str(worker) / "status").read_text().split("VmHWM:")[1].split()[0]
+                most[worker] = 1024 * int(mark)
+        time.sleep(0.05)
+    return most
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is measured as Linux tells it")
+def test_a_worker_of_one_gigabyte_never_exceeds_it_on_a_cube_of_four(repository: Path, tmp_path: Path) -> None:
+    # Half a million positions of 4096 channels, 2 bytes each.
+    file = write_large_counts(tmp_path / "large.ndata1", 512, 1024, 4096)
+    assert file.stat().st_size > 4e9
+    bounded = ["--workers", "2", "--worker-memory", "1GB"]
+    for step in (["ingest", str(file), *bounded], ["register_frames"], ["remove_spikes"], ["align_zlp", *bounded]):
+        command = [sys.executable, "-m", "phonon_eels", *step, "--dataset-folder", str(tmp_path / "large")]
+        command += ["--set", "register_frames.enabled=false", "--set", "remove_spikes.enabled=false"]
+        environment = {**os.environ, "PYTHONPATH": str(repository)}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        most = most_memory(process)
+        assert process.returncode == 0, process.communicate()[1][-3000:]
+        print(step, most)
+        if "--workers" in step:
+            # Two processes from the beginning to the end: none was ended for its memory and replaced.
+            assert len(most) == 2
+            assert max(most.values()) < 1e9
+    shutil.rmtree(tmp_path)  # pytest would keep the gigabytes for three sessions
