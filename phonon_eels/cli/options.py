@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from phonon_eels.config import Settings
 from phonon_eels.errors import ConfigError
@@ -51,13 +51,10 @@ def computing(options: argparse.Namespace) -> Iterator[Backend]:
         many[name] is not None for name in ("workers", "cluster", "worker_memory")
     ):
         raise ConfigError("--scheduler: its workers are there already; leave --workers, --cluster, --worker-memory out")
-    if options.device == "cuda":
-        raise ConfigError(
-            "--device cuda: workers compute on processors in this version; leave --device or the workers out"
-        )
     from phonon_eels.backends.workers.connect import workers_backend
 
-    with workers_backend(**many, threads=options.threads) as backend:
+    device: Literal["cpu", "cuda"] = "cuda" if options.device == "cuda" else "cpu"
+    with workers_backend(**many, threads=options.threads, device=device) as backend:
         yield backend
 
 

@@ -12,3 +12,10 @@ def why_no_cuda() -> str | None:
     except ImportError as problem:
         return f"numba-cuda is not installed ({problem}); install phonon-eels[cuda]"
     return None if available else "no CUDA device with its driver was found"
+
+
+def n_devices() -> int:
+    """Return the number of CUDA devices of this machine that the program may see."""
+    from numba import cuda
+
+    return len(cuda.gpus)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,20 +33,34 @@ class WorkersBackend(CpuBackend):
     ----------
     client
         Of dask.distributed.
+    device
+        "cuda": the kernels run on each worker's GPU, and on this machine's where a step calls one itself.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         super().__init__(max(1, sum(int(worker["nthreads"]) for worker in workers)))
         self._client = client
+        self.name = device
         shares = [worker["memory_limit"] / worker["nthreads"] for worker in workers if worker["memory_limit"]]
         share = min(shares, default=math.inf)
         self.block_bytes = int(min(LARGEST_BLOCK_BYTES, max(SMALLEST_BLOCK_BYTES, share / _BLOCKS_IN_MEMORY)))
         self.n_tasks = 0
 
     def __reduce__(self) -> tuple[type[CpuBackend], tuple[int]]:
-        """On a worker, work within a block is done by one thread."""
-        return CpuBackend, (1,)
+        """On a worker, work within a block is done by one thread, or by its GPU."""
+        return self._kind(), (1,)
+
+    def _kind(self) -> type[CpuBackend]:
+        if self.name == "cpu":
+            return CpuBackend
+        from phonon_eels.backends.cuda.backend import CudaBackend
+
+        return CudaBackend
+
+    def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a kernel here and now; see `Backend`."""
+        return self._kind()(1).run(block, *args, **kwargs)
 
     def map_rows(
         self, function: Callable[..., Any], arrays: Sequence[Any], *, progress: Progress | None = None

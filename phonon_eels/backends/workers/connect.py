@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from phonon_eels.backends.workers.backend import WorkersBackend
 from phonon_eels.errors import DeviceError
@@ -25,6 +25,7 @@ def workers_backend(
     cluster: str | None = None,
     worker_memory: str | None = None,
     threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Iterator[WorkersBackend]:
     """Give a backend on many workers, and end what was started for it.
 
@@ -40,6 +41,9 @@ def workers_backend(
         Memory of a worker, as "4GB"; a worker that would take more is ended and its block done again.
     threads
         Threads of a worker; default 1.
+    device
+        "cuda": a GPU for each worker. Those of this machine are dealt out in turn, a job of SLURM asks for one; who starts
+        workers himself gives each its own with CUDA_VISIBLE_DEVICES.
 
     Raises
     ------
@@ -50,11 +54,14 @@ def workers_backend(
         import distributed
     except ImportError as problem:
         raise DeviceError("many workers need dask.distributed; install phonon-eels[cluster]") from problem
+    gpus = _gpus_here() if device == "cuda" and scheduler is None and cluster is None else 0
     with contextlib.ExitStack() as stack:
         if scheduler is not None:
             place: Any = scheduler
         elif cluster == "slurm":
-            place = stack.enter_context(_slurm_cluster(workers or 2, worker_memory or _JOB_MEMORY, threads or 1))
+            place = stack.enter_context(
+                _slurm_cluster(workers or 2, worker_memory or _JOB_MEMORY, threads or 1, device)
+            )
         else:
             place = stack.enter_context(
                 distributed.LocalCluster(
@@ -70,15 +77,35 @@ def workers_backend(
             client.wait_for_workers(1, timeout=_QUEUE_S if cluster else CONNECT_S)
         except (OSError, ValueError) as problem:  # TimeoutError is an OSError
             raise DeviceError(_not_reached(scheduler, problem)) from problem
-        backend = WorkersBackend(client)
+        if gpus:
+            from phonon_eels.backends.workers.one_gpu import OneGpu
+
+            client.register_plugin(OneGpu(gpus))
+        backend = WorkersBackend(client, device)
         log.info("workers: %d threads in all, blocks of %.0f MB", backend.threads, backend.block_bytes / 1e6)
         yield backend
 
 
-def _slurm_cluster(workers: int, memory: str, threads: int) -> Any:
+def _gpus_here() -> int:
+    from phonon_eels.backends.cuda.find import n_devices, why_no_cuda
+
+    reason = why_no_cuda()
+    if reason is not None:
+        raise DeviceError(f"device = cuda: {reason}; use --device cpu or auto")
+    return n_devices()
+
+
+def _slurm_cluster(workers: int, memory: str, threads: int, device: str) -> Any:
     from dask_jobqueue import SLURMCluster
 
-    cluster = SLURMCluster(cores=threads, processes=1, memory=memory, scheduler_options={"dashboard_address": None})
+    gpu = ["--gres=gpu:1"] if device == "cuda" else []
+    cluster = SLURMCluster(
+        cores=threads,
+        processes=1,
+        memory=memory,
+        scheduler_options={"dashboard_address": ":0"},
+        job_extra_directives=gpu,
+    )
     cluster.scale(jobs=workers)
     return cluster
 

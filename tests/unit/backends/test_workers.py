@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ import zarr
 
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.backends.workers.backend import WorkersBackend, _map_rows, _store_rows
-from phonon_eels.backends.workers.connect import workers_backend
+from phonon_eels.backends.workers.connect import _slurm_cluster, workers_backend
+from phonon_eels.backends.workers.one_gpu import OneGpu
 from phonon_eels.backends.workers.payload import pack, unpack
 from phonon_eels.cli.options import computing
 from phonon_eels.errors import ConfigError, DeviceError
@@ -125,15 +127,11 @@ class TestOptions:
         with computing(options()) as found:
             assert type(found) is CpuBackend
 
-    @pytest.mark.parametrize(
-        ("given", "message"),
-        [
-            ({"scheduler": "tcp://a:1", "workers": 2}, "its workers are there already"),
-            ({"workers": 2, "device": "cuda"}, "workers compute on processors"),
-        ],
-    )
-    def test_contradictions(self, given: dict[str, Any], message: str) -> None:
-        with pytest.raises(ConfigError, match=message), computing(options(**given)):
+    def test_a_scheduler_has_its_workers(self) -> None:
+        with (
+            pytest.raises(ConfigError, match="its workers are there already"),
+            computing(options(scheduler="tcp://a:1", workers=2)),
+        ):
             pass
 
     def test_scheduler_that_is_not_there(self) -> None:
@@ -145,3 +143,48 @@ class TestOptions:
             pass
         with pytest.raises(DeviceError, match="--scheduler nonsense"), workers_backend(scheduler="nonsense"):
             pass
+
+
+class TestGpus:
+    """One for each worker; without any device only what is asked for can be seen."""
+
+    def test_no_device_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("phonon_eels.backends.cuda.find.why_no_cuda", lambda: "no CUDA device was found")
+        with (
+            pytest.raises(DeviceError, match="device = cuda: no CUDA device was found"),
+            computing(options(workers=2, device="cuda")),
+        ):
+            pass
+
+    def test_kernels_go_to_the_device_or_nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("phonon_eels.backends.cuda.backend.why_no_cuda", lambda: "no CUDA device was found")
+        client: Any = SimpleNamespace(scheduler_info=lambda **_: {"workers": {}})
+        many = WorkersBackend(client, "cuda")
+        assert many.name == "cuda"
+        kind, words = many.__reduce__()
+        assert (kind.__name__, words) == ("CudaBackend", (1,))
+        with pytest.raises(DeviceError, match="device = cuda: no CUDA device was found"):
+            many.run(exp_array, np.zeros(3), np.zeros(3), np.zeros(3, np.int64))
+
+    @pytest.mark.parametrize(
+        ("given", "seen"), [(None, ["0", "1", "2", "0"]), ("5", ["5"] * 4), ("4,6", ["4", "6", "4", "6"])]
+    )
+    def test_they_are_dealt_out_in_turn(
+        self, monkeypatch: pytest.MonkeyPatch, given: str | None, seen: list[str]
+    ) -> None:
+        found = []
+        for number in range(4):
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+            if given is not None:
+                monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+            OneGpu(3).setup(SimpleNamespace(name=number))
+            found.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        assert found == seen
+
+    @pytest.mark.parametrize(("device", "asked"), [("cpu", False), ("cuda", True)])
+    def test_a_job_of_slurm_asks_for_one(self, device: str, asked: bool) -> None:
+        pytest.importorskip("dask_jobqueue")
+        with _slurm_cluster(0, "4GB", 2, device) as cluster:
+            script = cluster.job_script()
+        assert ("#SBATCH --gres=gpu:1" in script) is asked
+        assert "#SBATCH --cpus-per-task=2" in script
