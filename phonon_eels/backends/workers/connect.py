@@ -78,9 +78,9 @@ def workers_backend(
         except (OSError, ValueError) as problem:  # TimeoutError is an OSError
             raise DeviceError(_not_reached(scheduler, problem)) from problem
         if gpus:
-            from phonon_eels.backends.workers.one_gpu import OneGpu
+            from phonon_eels.backends.workers.one_gpu import one_gpu_each
 
-            client.register_plugin(OneGpu(gpus))
+            client.register_plugin(one_gpu_each(gpus))
         backend = WorkersBackend(client, device)
         log.info("workers: %d threads in all, blocks of %.0f MB", backend.threads, backend.block_bytes / 1e6)
         yield backend

@@ -18,7 +18,7 @@ import zarr
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.backends.workers.backend import WorkersBackend, _map_rows, _store_rows
 from phonon_eels.backends.workers.connect import _slurm_cluster, workers_backend
-from phonon_eels.backends.workers.one_gpu import OneGpu
+from phonon_eels.backends.workers.one_gpu import choose_device, one_gpu_each
 from phonon_eels.backends.workers.payload import pack, unpack
 from phonon_eels.cli.options import computing
 from phonon_eels.errors import ConfigError, DeviceError
@@ -177,9 +177,14 @@ class TestGpus:
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
             if given is not None:
                 monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-            OneGpu(3).setup(SimpleNamespace(name=number))
+            choose_device(number, 3)
             found.append(os.environ["CUDA_VISIBLE_DEVICES"])
         assert found == seen
+
+    def test_workers_are_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+        one_gpu_each(2).setup(SimpleNamespace(name=3))
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
 
     @pytest.mark.parametrize(("device", "asked"), [("cpu", False), ("cuda", True)])
     def test_a_job_of_slurm_asks_for_one(self, device: str, asked: bool) -> None:
