@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
 from phonon_eels.lattice.modulation import Scores, fit_unit
 from phonon_eels.spectrum_image import SpectrumImage
-from phonon_eels.steps.joint_fit import Geometry, JointFit, unit_amplitudes
+from phonon_eels.steps.joint_fit import Geometry, JointFit, progress_of_pass, unit_amplitudes
 
 if TYPE_CHECKING:
+    from phonon_eels.backends.base import Progress
     from phonon_eels.steps.spec import StepContext
 
 KINDS = {"odd_even": "odd against even frames", "first_last": "first against last half of the dose"}
@@ -62,9 +64,15 @@ class HalfPair:
 
 
 def fit_halves(
-    image: SpectrumImage, joint: JointFit, alignment: Alignment, context: StepContext
+    image: SpectrumImage, joint: JointFit, alignment: Alignment, context: StepContext, passes: int
 ) -> tuple[HalfPair, ...]:
-    """Fit every half of the frames that `register_frames` kept, energies held at those of the joint fit."""
+    """Fit every half of the frames that `register_frames` kept, energies held at those of the joint fit.
+
+    Parameters
+    ----------
+    passes
+        Fits of the whole scan that the progress counts; these are the last.
+    """
     if image.halves is None or joint.model.zero_loss is None:
         return ()
     summary = context.summaries.get("register_frames", {})
@@ -75,20 +83,25 @@ def fit_halves(
         for number in range(2):
             share = entry["n_frames"][number] / entry["n_frames"][-1]
             half = image.with_(counts=image.halves[2 * k + number], halves=None, noise=image.noise.of_share(share))
-            fits.append((share, _fit(half, share, joint, alignment, context)))
+            number_of_pass = passes - image.halves.shape[0] + 2 * k + number
+            progress = partial(progress_of_pass, context, number_of_pass, passes)
+            fits.append((share, _fit(half, share, joint, alignment, context, progress)))
         pairs.append(_pair(str(entry["kind"]), fits, joint, context))
     return tuple(pairs)
 
 
-def _fit(half: SpectrumImage, share: float, joint: JointFit, alignment: Alignment, context: StepContext) -> ScanFit:
+def _fit(
+    half: SpectrumImage, share: float, joint: JointFit, alignment: Alignment, context: StepContext, progress: Progress
+) -> ScanFit:
     starts = joint.params.copy()
     counted = [ZERO_LOSS_HEIGHT, BACKGROUND_LEVEL, *range(N_LOCAL, N_LOCAL + joint.model.n_modes)]
     if joint.model.background.code == LINEAR:
         counted.append(BACKGROUND_SLOPE)  # otherwise it is a shape and counts no electrons
     starts[..., counted] *= share
     return fit_scan(
-        half, joint.model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15
-    )
+        half, joint.model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _pair(kind: str, fits: list[tuple[float, ScanFit]], joint: JointFit, context: StepContext) -> HalfPair:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from phonon_eels.config.settings import MeasureModulation
+
 PASSES = 3
+VARIANTS = 4
 MIN_EXPECTED = 0.05
 """Positions that are to show less than this share of a mode's largest area say nothing about its weight."""
 MIN_UNIT_INFORMATION = 0.4
@@ -160,8 +163,15 @@ def fit_joint(
     alignment: Alignment,
     context: StepContext,
     harmonics: int = 1,
+    passes: int = PASSES,
 ) -> JointFit:
-    """Fit all counts together, linearised anew at the fitted wave until it stands still."""
+    """Fit all counts together, linearised anew at the fitted wave until it stands still.
+
+    Parameters
+    ----------
+    passes
+        Fits of the whole scan that the progress counts, those that follow included.
+    """
     by_name = {mode.name: mode for mode in context.material.modes}
     modes = [by_name[name] for name in model.mode_names]
     reference = model.mode_energies_mev.copy()
@@ -176,7 +186,7 @@ def fit_joint(
         )
         held = fit_scan(
             image, model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
-            progress=partial(_progress_of_pass, context, k),
+            progress=partial(progress_of_pass, context, k, passes),
         )  # fmt: skip
         assert held.score is not None
         assert held.information is not None
@@ -241,8 +251,15 @@ def _followed(shares: np.ndarray, common: UnitFit, geometry: Geometry, lines: Se
     return result
 
 
-def _progress_of_pass(context: StepContext, number: int, done: int, total: int) -> None:
-    context.progress(number * total + done, PASSES * total)
+def passes_of(settings: MeasureModulation, image: SpectrumImage) -> int:
+    """Return how many fits of the whole scan the step makes: linearisations, variants, halves of the frames."""
+    halves = 0 if image.halves is None else int(image.halves.shape[0])
+    return PASSES + (VARIANTS if settings.variants else 0) + halves
+
+
+def progress_of_pass(context: StepContext, number: int, passes: int, done: int, total: int) -> None:
+    """Tell the progress of one of several fits of the whole scan."""
+    context.progress(number * total + done, passes * total)
 
 
 def _starts(context: StepContext, model: ForwardModel, image: SpectrumImage) -> np.ndarray:

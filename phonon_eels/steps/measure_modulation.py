@@ -14,7 +14,7 @@ from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps import modulation_tables as tables
 from phonon_eels.steps.align_zlp import alignment_of
 from phonon_eels.steps.gap_comparison import gap_tables
-from phonon_eels.steps.joint_fit import JointFit, fit_joint, read_geometry
+from phonon_eels.steps.joint_fit import JointFit, fit_joint, passes_of, read_geometry
 from phonon_eels.steps.maps import quantity
 from phonon_eels.steps.mode_layers import layer_tables
 from phonon_eels.steps.modulation_defences import defence_table
@@ -53,7 +53,8 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         return StepResult(skipped=f"mode {primary_mode} of the primary test lies beyond the end of the energy axis")
     geometry = read_geometry(context)
     alignment = alignment_of(image, context)
-    joint = fit_joint(image, model, geometry, alignment, context, settings.harmonics)
+    passes = passes_of(settings, image)
+    joint = fit_joint(image, model, geometry, alignment, context, settings.harmonics, passes)
     amplitudes, antiphase, inphase = tables.amplitude_table(
         joint, geometry, settings, context, primary_mode, primary_layer
     )
@@ -67,7 +68,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
     amplitudes = tables.with_systematics(amplitudes, systematic_parts(systematics))
     spectrum = tables.modulation_spectrum(image, joint, geometry, alignment, context, primary_mode, primary_layer)
     shown = {"amplitudes": amplitudes, "modulation_spectrum": spectrum, "systematics": systematics}
-    defences = defence_table(image, joint, geometry, alignment, context, antiphase, inphase, pair, shown)
+    defences = defence_table(image, joint, geometry, alignment, context, antiphase, inphase, pair, shown, passes)
     primary = amplitudes[amplitudes["role"] == "primary"].iloc[0]
     testable = bool(np.isfinite(primary["p_value"]))
     claim = testable and primary["p_value"] < 1.0 - settings.confidence and not (defences["verdict"] == "fail").any()

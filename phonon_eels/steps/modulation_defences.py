@@ -34,6 +34,7 @@ def defence_table(
     inphase: MeanAmplitude,
     primary: tuple[str, str],
     tables: Mapping[str, pd.DataFrame],
+    passes: int,
 ) -> pd.DataFrame:
     """Return the defences, each with a number, a verdict and a sentence.
 
@@ -44,6 +45,8 @@ def defence_table(
     ----------
     tables
         `amplitudes`, `modulation_spectrum`, `systematics` of the step.
+    passes
+        Fits of the whole scan that the progress counts.
     """
     import pandas as pd
 
@@ -66,7 +69,7 @@ def defence_table(
             float(share[own].mean()) if own.any() else np.nan, float((joint.areas[..., m] * share)[own].mean() / share[own].mean()) if own.any() else np.nan,
         )
     )  # fmt: skip
-    halves = fit_halves(image, joint, alignment, context)
+    halves = fit_halves(image, joint, alignment, context, passes)
     rows += predicted_rows(image, joint, geometry, context, antiphase, primary_mode, halves)
     rows += halves_rows(halves, image, joint, geometry, context, antiphase, (primary_mode, primary_layer))
     rows.append(turned_row(joint, geometry, context, antiphase, (primary_mode, primary_layer)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
 from phonon_eels.lattice.modulation import Scores, fit_unit
 from phonon_eels.spectrum_image import SpectrumImage
-from phonon_eels.steps.joint_fit import Geometry, JointFit, unit_amplitudes
+from phonon_eels.steps.joint_fit import PASSES, Geometry, JointFit, passes_of, progress_of_pass, unit_amplitudes
 from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:
@@ -84,8 +85,10 @@ def systematic_table(
     base = antiphase_and_inphase(values, sign)[0]
     rows: list[dict[str, Any]] = []
     chosen = variants(joint.model, context) if settings.variants else []
-    for kind, words, model in chosen:
-        other = _amplitude(image, model(), joint, geometry, alignment, context, mode, primary[1])
+    passes = passes_of(settings, image)
+    for k, (kind, words, model) in enumerate(chosen):
+        progress = partial(progress_of_pass, context, PASSES + k, passes)
+        other = _amplitude(image, model(), joint, geometry, alignment, context, mode, primary[1], progress)
         change = float(np.hypot(*(other.value - base.value)))
         rows.append(
             {
@@ -113,10 +116,12 @@ def _amplitude(
     context: StepContext,
     mode: int,
     layer: str,
+    progress: Callable[[int, int], None],
 ) -> MeanAmplitude:
     held = fit_scan(
-        image, model, alignment, joint.params, context.backend, free_energies=False, profile=True, max_iterations=15
-    )
+        image, model, alignment, joint.params, context.backend, free_energies=False, profile=True, max_iterations=15,
+        progress=progress,
+    )  # fmt: skip
     assert held.score is not None
     assert held.information is not None
     first = N_LOCAL + model.n_modes

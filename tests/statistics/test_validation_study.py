@@ -52,3 +52,12 @@ def test_planted_amplitudes_come_back_on_average():
 def test_random_rotation_holds_its_level():
     for row in study.rotation_table(7, 300):
         assert row["random rotation"] <= binom.ppf(0.995, 300, 0.06) / 300
+
+
+def test_intervals_hold_the_truth_and_components_are_unbiased():
+    for row in study.coverage_table(7, 500, ("none", "all together"), (6,)):
+        assert row["coverage_95"] >= row["lowest_99_95"], row
+        assert row["coverage_68"] >= row["lowest_99_68"], row
+        # 500 scans know a mean to 0.045 of their scatter: four of that beside what is allowed.
+        allowed = row["allowed_bias_mev"] + 0.18 * row["scatter_mev"]
+        assert max(abs(row["cos_bias_mev"]), abs(row["sin_bias_mev"])) < allowed, row

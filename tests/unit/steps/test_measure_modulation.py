@@ -105,6 +105,16 @@ def test_systematic_parts_are_apart_from_the_statistical_one(measured):
     assert len(measured.tables["systematics"]) == 4
 
 
+def test_one_progress_counts_all_fits_of_the_scan(planted):
+    told = []
+    image, context = planted
+    measure(image, replace(context, progress=lambda done, total: told.append((done, total))))
+    done, totals = [entry[0] for entry in told], {entry[1] for entry in told}
+    assert len(totals) == 1
+    assert done == sorted(done)
+    assert done[-1] == totals.pop()
+
+
 def test_second_harmonic_areas_and_widths_are_exploratory(planted):
     table = measure(*planted, harmonics=2, variants=False).tables["other_quantities"]
     assert set(table["role"]) == {"exploratory"}
