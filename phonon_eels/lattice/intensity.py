@@ -11,6 +11,8 @@ from phonon_eels.lattice.stack import Planes, Stack
 
 SIGMA_BOUNDS_NM = (0.025, 0.16)
 SIGMA_PRIOR_NM = (0.055, 0.03)
+COLUMN_VARIANCE = 0.25
+"""Columns of the lattice vary by about half in brightness."""
 STRENGTH_PRIOR = 0.3  # relative trust in the strengths from the atomic numbers
 
 
@@ -191,7 +193,7 @@ def _fit_columns(
         left = pixels.value - ramp @ amplitude[:3] - gain * total
         xx = np.bincount(cell.ravel(), weights=(gain * signal).ravel() ** 2, minlength=len(factor))
         xr = np.bincount(cell.ravel(), weights=(gain * signal * left).ravel(), minlength=len(factor))
-        pull = noise**2 / 0.25  # columns vary by about half
+        pull = noise**2 / COLUMN_VARIANCE
         factor = np.clip(factor + (xr - pull * (factor - 1.0)) / (xx + pull), 0.0, 3.0)
         mean = float(np.sum(factor * xx) / max(float(xx.sum()), 1e-12))
         factor = factor / max(mean, 0.1)

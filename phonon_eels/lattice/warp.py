@@ -14,7 +14,15 @@ import numpy as np
 from scipy.interpolate import BSpline
 
 from phonon_eels.lattice.drift import SlowFit
-from phonon_eels.lattice.intensity import Intensity, Pixels, fit_intensity, gather_pixels, gaussians
+from phonon_eels.lattice.intensity import (
+    COLUMN_VARIANCE,
+    Intensity,
+    Pixels,
+    fit_intensity,
+    gather_pixels,
+    gaussians,
+    unit_of,
+)
 from phonon_eels.lattice.rows import View
 from phonon_eels.lattice.stack import Planes, Stack, planes_between
 from phonon_eels.lattice.wave import Samples, Wave, fit_wave, slab_sign
@@ -222,18 +230,24 @@ def _measure_anchors(
     """One least-squares step for the displacement of every anchor in every strip along b."""
     share = _followers(warp)
     n = len(warp.anchors)
-    strength = intensity.plane_strength(pixels, warp.planes, index)
-    pull = strength * gaussians(distance, warp.sigma_nm) * distance / warp.sigma_nm**2
+    signal = intensity.plane_strength(pixels, warp.planes, index) * gaussians(distance, warp.sigma_nm)
+    pull = signal * distance / warp.sigma_nm**2
+    units = unit_of(warp.planes)
+    of_unit = np.eye(int(units.max()) + 1)[units]
+    # Planes outside the view stay where they are; 1 nm is far beyond any displacement that could be measured.
+    prior = np.diag(np.concatenate([np.ones(n), np.full(of_unit.shape[1], 1.0 / COLUMN_VARIANCE)]))
     rows = []
     for first, last in zip(pixels.edges[:-1], pixels.edges[1:], strict=True):
         if last - first < 3:
             continue
-        jacobian = np.einsum("kp,kpq->pq", pull[:, first:last], share[index[:, first:last]])
-        normal = jacobian.T @ jacobian
-        # Planes outside the view stay where they are; 1 nm is far beyond any displacement that could be measured.
-        inverse = np.linalg.inv(normal + np.eye(n) * intensity.noise**2)
-        step = inverse @ (jacobian.T @ intensity.residual[first:last])
-        std = intensity.noise * np.sqrt(np.diag(inverse))
+        near = index[:, first:last]
+        moved = np.einsum("kp,kpq->pq", pull[:, first:last], share[near])
+        # Where few positions lie across a plane its brightness and its displacement look alike: both are free.
+        brighter = np.einsum("kp,kpq->pq", signal[:, first:last], of_unit[near])
+        jacobian = np.concatenate([moved, brighter], axis=1)
+        inverse = np.linalg.inv(jacobian.T @ jacobian + prior * intensity.noise**2)
+        step = (inverse @ (jacobian.T @ intensity.residual[first:last]))[:n]
+        std = intensity.noise * np.sqrt(np.diag(inverse)[:n])
         t = float(pixels.t[first:last].mean())
         for q in np.flatnonzero(std < MAX_SAMPLE_STD_NM):
             k = warp.anchors[q]

@@ -12,7 +12,7 @@ from phonon_eels.steps.maps import quantity
 
 SURE = 3.0
 NOTABLE = 0.01
-COARSE_STEP_NM = 0.13
+COARSE_STEP_NM = 0.18
 
 
 def scan_scale(haadf: np.ndarray, model: LayerModel, column_nm: float) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def scale_messages(model: LayerModel, told: dict[str, Any], c_nm: float, step_al
         )
     if step_along_c_nm > COARSE_STEP_NM:
         messages.append(
-            f"positions are {10 * step_along_c_nm:.2g} Å apart along c: at 2 Å displacements come out 15 to 25 % too small "
+            f"positions are {10 * step_along_c_nm:.2g} Å apart along c: at 2 Å displacements come out about 7 % too small "
             "(docs/validation.md); phases and labels are not concerned"
         )
     return messages
