@@ -168,7 +168,8 @@ class SubtractZlp(Frozen):
     output_window_mev: Window = (20.0, 200.0)
     """Range of the loss spectrum that is kept (cut at the axis)."""
     reference_region: tuple[int, int, int, int] | None = None
-    """reference: vacuum part of the scan whose mean is the zero-loss peak: first and last row, first and last column."""
+    """reference: vacuum part of the scan whose mean is the zero-loss peak: first and last row, first and last column. Default: the
+    vacuum that `masks` marks or names."""
     reference_file: str | None = None
     """reference: text file of a vacuum spectrum, two columns: energy in meV, counts."""
     ensemble: Literal["none", "windows", "windows_and_models"] = "none"
@@ -178,11 +179,10 @@ class SubtractZlp(Frozen):
 
     @model_validator(mode="after")
     def _reference_is_given_once(self) -> SubtractZlp:
-        given = [self.reference_region is not None, self.reference_file is not None]
-        if self.method == "reference" and sum(given) != 1:
+        if self.method == "reference" and self.reference_region is not None and self.reference_file is not None:
             raise ValueError(
-                "subtract_zlp.method = reference needs either subtract_zlp.reference_region (rows and columns of vacuum in the "
-                "scan) or subtract_zlp.reference_file (a vacuum spectrum), and not both"
+                "subtract_zlp.method = reference takes either subtract_zlp.reference_region (rows and columns of vacuum in the "
+                "scan) or subtract_zlp.reference_file (a vacuum spectrum), and not both; without either, the vacuum of `masks`"
             )
         return self
 
@@ -236,6 +236,9 @@ class FitPeaks(Frozen):
     vacuum_region: tuple[int, int, int, int] | None = None
     """Forward: part of the scan that is vacuum (first row, row after the last, first column, column after the last), at least
     2 µm from any edge or with its aloof phonons negligible: its zero-loss peak is the response, with its own noise."""
+    response: Literal["auto", "vacuum", "peak"] = "auto"
+    """Forward: what lines are seen through. vacuum: the zero-loss peak of `vacuum_region`, else of the vacuum that `masks` marks or
+    names, with its own noise; peak: the fitted split Pearson VII; auto: vacuum where there is one that is nowhere nearer than 2 µm."""
     thermometry_tiles: tuple[int, int] = Field(default=(1, 1))
     """Forward: temperature from gain and loss side for the scan and for so many parts of its rows and columns."""
 

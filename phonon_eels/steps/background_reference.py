@@ -11,10 +11,12 @@ import numpy as np
 from phonon_eels.errors import DataError
 from phonon_eels.kernels.background_shapes import HEADER
 from phonon_eels.steps.instrument import block_variance
+from phonon_eels.steps.vacuum import known_reference
 
 if TYPE_CHECKING:
     from phonon_eels.config.settings import SubtractZlp
     from phonon_eels.spectrum_image import SpectrumImage
+    from phonon_eels.steps.spec import StepContext
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Reference:
         return np.asarray(np.interp(energies_mev, own, self.variance))
 
 
-def measured_reference(image: SpectrumImage, settings: SubtractZlp, half_width: int) -> Reference:
-    """Return the reference that the settings name.
+def measured_reference(image: SpectrumImage, settings: SubtractZlp, half_width: int, context: StepContext) -> Reference:
+    """Return the reference that the settings name, else the vacuum that an earlier step has kept.
 
     Raises
     ------
@@ -41,6 +43,8 @@ def measured_reference(image: SpectrumImage, settings: SubtractZlp, half_width: 
     """
     if settings.reference_region is not None:
         return _from_region(image, settings.reference_region, half_width)
+    if settings.reference_file is None:
+        return _from_masks(context)
     name = str(settings.reference_file)
     try:
         columns = np.loadtxt(name, delimiter="," if Path(name).suffix == ".csv" else None, ndmin=2)
@@ -57,6 +61,18 @@ def measured_reference(image: SpectrumImage, settings: SubtractZlp, half_width: 
         f"the variance, and its phonons, if it is no vacuum, are subtracted too"
     )
     return Reference(table, np.zeros(columns.shape[0]), message)
+
+
+def _from_masks(context: StepContext) -> Reference:
+    known = known_reference(context)
+    if known is None:
+        raise DataError(
+            "subtract_zlp.method = reference has no vacuum: mark some with masks.files, give masks.vacuum_file, or give "
+            "subtract_zlp.reference_region or reference_file"
+        )
+    table, height = reference_table(known.energies_mev, known.electrons)
+    message = f"{known.sentence}; it was scaled, shifted and stretched to the windows; its noise is in the variance"
+    return Reference(table, known.variance / height**2, message)
 
 
 def _from_region(image: SpectrumImage, region: tuple[int, int, int, int], half_width: int) -> Reference:

@@ -44,7 +44,7 @@ from phonon_eels.steps.peak_tables import (
 from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.steps.thermometry import measure_temperature
-from phonon_eels.steps.vacuum_response import vacuum_response
+from phonon_eels.steps.vacuum_response import response_sentence, vacuum_response
 from phonon_eels.units import thermal_energy_mev
 
 if TYPE_CHECKING:
@@ -343,6 +343,9 @@ def _messages(
         messages.append(
             f"acquisition.temperature_k is not known: {ROOM_TEMPERATURE_K:g} K assumed for the occupation of the modes"
         )
+    response = response_sentence(model.vacuum, context)
+    if response is not None:
+        messages.append(response)
     missing = [mode.name for mode in context.material.modes if mode.name not in model.mode_names]
     if missing:
         messages.append(f"modes beyond the end of the energy axis were left out: {', '.join(missing)}")

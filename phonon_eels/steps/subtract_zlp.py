@@ -126,7 +126,7 @@ def subtract_zlp(image: SpectrumImage, settings: SubtractZlp, context: StepConte
     messages += overlap_messages(windows, image.energy, context.material)
     fwhm = zero_loss_fwhm_mev(image, context)
     half_width = half_width_channels(fwhm, image)
-    reference = measured_reference(image, settings, half_width) if settings.method == "reference" else None
+    reference = measured_reference(image, settings, half_width, context) if settings.method == "reference" else None
     energies = image.energy.energies_mev
     background = make_background(settings.method, energies, windows, None if reference is None else reference.table)
     models = None

@@ -107,3 +107,41 @@ def test_description_keeps_the_reference(scene):
     np.testing.assert_array_equal(again.factor, model.factor)
     np.testing.assert_array_equal(again.tables.values, model.tables.values)
     assert again.free(True).size == N_LOCAL + 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [0.2, 1.0])
+def test_scatter_grows_as_the_electrons_say_and_pulls_are_one(times):
+    """Specimen and vacuum counted anew each time: a reference of few electrons adds its share, and the deviation holds it."""
+    specimen, empty_scan = (_scene(area, shape="split_pearson7", electrons=4e6) for area in (8e3, 0.0))
+    channels, spectrum = _window(specimen)
+    empty = _window(empty_scan)[1]
+    truth = specimen.truth_maps["energy_mev"].values[:, 0, 0]
+    zero = int(alignment_of(specimen).channel[0, 0])
+    random = np.random.default_rng(11)
+    errors, own, whole = [], [], []
+    for _ in range(40):
+        noisy = random.poisson(times * empty).astype(float)
+        reference = fit_vacuum(channels * 0.5, noisy, np.maximum(noisy, 1.0), GUESS)
+        model = build_forward_model(SETTINGS, MATERIAL, channels, 0.5, reference.shape, THERMAL, vacuum=reference)
+        start = true_params(specimen, model)
+        start[..., 0], start[..., 2:5] = empty.max(), 0.0
+        counts = np.array(specimen.image.counts)
+        counts[0, 0, zero + channels] = random.poisson(spectrum)
+        image = specimen.image.with_(counts=counts)
+        found = fit_scan(image, model, alignment_of(specimen), start, CpuBackend(1), free_energies=True)
+        errors.append(found.energies()[0, 0] - truth)
+        own.append(found.energies(found.std)[0, 0])
+        whole.append(np.hypot(own[-1], vacuum_deviations(model, found.params[0, 0])))
+    pulls = np.array(errors) / np.array(whole)
+    grown = np.sqrt((np.array(whole) ** 2).mean(axis=0)) / np.sqrt((np.array(own) ** 2).mean(axis=0))
+    low, high = np.sqrt(chi2.ppf([0.001, 0.999], 40) / 40)
+    assert (np.abs(pulls.mean(axis=0)) < 3.3 / np.sqrt(40)).all(), pulls.mean(axis=0)
+    assert (pulls.std(axis=0) > low).all(), pulls.std(axis=0)
+    assert (pulls.std(axis=0) < high).all(), pulls.std(axis=0)
+    observed = np.std(errors, axis=0) / np.mean(own, axis=0)
+    assert (observed > low * grown).all(), (observed, grown)
+    assert (observed < high * grown).all(), (observed, grown)
+    # A reference taken channel by channel would cost the whole root; splines average it over channels.
+    assert (grown < np.sqrt(1.0 + 1.0 / times)).all(), grown
+    assert grown.max() > (1.4 if times < 0.5 else 1.1)

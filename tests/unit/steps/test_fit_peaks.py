@@ -7,8 +7,10 @@ import pytest
 
 from phonon_eels.config import Settings
 from phonon_eels.errors import DataError
+from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.steps.align_zlp import align_zlp
 from phonon_eels.steps.fit_peaks import FIT_PEAKS, fit_peaks
+from phonon_eels.steps.vacuum import VacuumReference
 from tests.unit.forward.spectra import SEPARATED, context_of, material_of, simulated, with_results
 
 MATERIAL = material_of(*SEPARATED)
@@ -173,3 +175,28 @@ def test_intrinsic_widths_may_be_held(counted, fitted):
     shared = fitted.tables["modes"].set_index("mode")
     np.testing.assert_allclose(shared["fwhm_mev"], [m.fwhm_mev for m in MATERIAL.modes], rtol=0.15)
     assert (shared["fwhm_mev_std"] > 0.0).all()
+
+
+def _with_vacuum(context, n_too_close):
+    energies = 0.5 * np.arange(-90, 240)
+    mean = 1e8 * split_pearson7(energies, 7.5, 1.8, 1.8) + 5.0
+    electrons = np.random.default_rng(3).poisson(mean).astype(float)
+    table = VacuumReference(electrons, mean, energies, 500, 3000.0, n_too_close).table()
+    told = {"n_spectra": 500, "distance_nm": 3000.0, "n_too_close": n_too_close}
+    summaries = {**context.summaries, "align_zlp": {**context.summaries["align_zlp"], "vacuum_reference": told}}
+    return replace(context, summaries=summaries, tables={"align_zlp": {"vacuum_reference": table}})
+
+
+def test_the_vacuum_of_the_masks_is_the_response(counted):
+    """Used where it is far from the specimen, told and left out where it is not, unless it is asked for."""
+    settings = Settings().fit_peaks
+    far = fit_peaks(counted.image, settings, _with_vacuum(_context(counted.image), 0))
+    assert far.summary["model"]["vacuum"] is not None
+    assert (far.tables["modes"]["energy_mev_syst_vacuum"] > 0.0).all()
+    assert any("measured in vacuum with" in message for message in far.messages)
+    near = fit_peaks(counted.image, settings, _with_vacuum(_context(counted.image), 7))
+    assert near.summary["model"]["vacuum"] is None
+    assert any("not the vacuum reference" in message for message in near.messages)
+    asked = settings.model_copy(update={"response": "vacuum"})
+    with pytest.raises(DataError, match="response = vacuum has no vacuum"):
+        fit_peaks(counted.image, asked, _context(counted.image))

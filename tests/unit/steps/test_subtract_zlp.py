@@ -1,5 +1,6 @@
 """Backgrounds under the phonons."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from phonon_eels.errors import DataError
 from phonon_eels.spectrum_image import Acquisition, NoiseModel, SpectrumImage
 from phonon_eels.steps.background_models import SHAPES
 from phonon_eels.steps.subtract_zlp import subtract_zlp
-from tests.unit.steps.classic_scans import axis, context_of, elastic, image_of, noisy_image, phonons
+from phonon_eels.steps.vacuum import VacuumReference
+from tests.unit.steps.classic_scans import ALIGNED, axis, context_of, elastic, image_of, noisy_image, phonons
 
 CLEAR = ((14.0, 24.0), (110.0, 150.0))
 
@@ -219,8 +221,27 @@ def test_measured_reference_from_a_file(tmp_path: Path) -> None:
     outside = SubtractZlp(method="reference", reference_region=(0, 9, 0, 0))
     with pytest.raises(DataError, match=r"reference_region = \[0, 9, 0, 0\] does not lie in the scan"):
         subtract_zlp(clean_image(), outside, context_of())
-    with pytest.raises(ValueError, match=r"needs either subtract_zlp\.reference_region"):
-        SubtractZlp(method="reference")
+    with pytest.raises(ValueError, match=r"takes either subtract_zlp\.reference_region"):
+        SubtractZlp(method="reference", reference_file="vacuum.csv", reference_region=(0, 1, 0, 1))
+    with pytest.raises(DataError, match=r"has no vacuum: mark some with masks\.files"):
+        subtract_zlp(clean_image(), SubtractZlp(method="reference"), context_of())
+
+
+def test_the_vacuum_of_the_masks_is_the_reference() -> None:
+    energies = np.arange(-50.0, 230.0)
+    mean = 50.0 * (elastic(energies) + 2.0)
+    electrons = np.random.default_rng(18).poisson(mean).astype(float)
+    told = {"n_spectra": 50, "distance_nm": None, "n_too_close": 0}
+    table = VacuumReference(electrons, mean, energies, 50, float("nan"), 0).table()
+    context = replace(
+        context_of(summaries={"align_zlp": {**ALIGNED, "vacuum_reference": told}}),
+        tables={"align_zlp": {"vacuum_reference": table}},
+    )
+    result = subtract_zlp(noisy_image(20, 6), SubtractZlp(method="reference", windows_mev=CLEAR), context)
+    shown = result.image.energy.energies_mev
+    mean_loss = np.asarray(result.image.counts).mean(axis=(0, 1))
+    assert mean_loss[10:] == pytest.approx(phonons(shown)[10:], abs=10.0)
+    assert any("50 spectra of a file of their own" in message for message in result.messages)
 
 
 def test_models_are_compared_and_the_right_one_wins() -> None:
