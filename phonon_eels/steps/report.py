@@ -12,6 +12,7 @@ from phonon_eels import __version__
 from phonon_eels.config import STEP_NAMES
 from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps import report_numbers as numbers
+from phonon_eels.steps.report_classic import classic_tables
 from phonon_eels.steps.report_defences import defence_tables
 from phonon_eels.steps.report_figures import draw_all
 from phonon_eels.steps.report_frames import reproducibility_table
@@ -108,6 +109,7 @@ def render(
         numbers.pair_table(context),
         numbers.limit_table(context),
         reproducibility_table(context),
+        *classic_tables(context),
         numbers.amplitude_table(context),
         *defence_tables(context),
         gap_table(context),
