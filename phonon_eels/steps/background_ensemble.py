@@ -23,9 +23,17 @@ NEGLIGIBLE_WEIGHT = 0.02
 
 @dataclass(frozen=True)
 class Member:
-    """Another way to fit the background."""
+    """Another way to fit the background.
+
+    Attributes
+    ----------
+    preferred
+        True where the windows refuse the shape that was chosen and allow this one: the difference is then no matter of chance but
+        most likely the error itself, known to the member's own deviation, which is added to it.
+    """
 
     background: Background
+    preferred: bool = False
 
 
 def window_variants(windows: list[slice]) -> list[list[slice]]:
@@ -47,14 +55,17 @@ def make_members(
     """Return the members of the ensemble; none if it is off.
 
     Shapes take part if their Akaike weight on the scan's own windows allows it, the same ones at all positions, so that no
-    contrast is made by them: a shape that the data refuse says nothing about the error of one that they accept.
+    contrast is made by them: a shape that the data refuse says nothing about the error of one that they accept. Weights are among
+    these shapes: one with many parameters that follows the noise must not refuse them all.
     """
     if scope == "none":
         return ()
-    methods = [chosen.method]
+    methods, refused = [chosen.method], False
     if scope == "windows_and_models" and comparison is not None:
-        allowed = comparison[comparison["akaike_weight"] >= NEGLIGIBLE_WEIGHT]["method"]
-        methods += [method for method in RIVALS if method in set(allowed) and method != chosen.method]
+        rivals = comparison[comparison["method"].isin((*RIVALS, chosen.method))]
+        weight = dict(zip(rivals["method"], rivals["akaike_weight"] / rivals["akaike_weight"].sum(), strict=True))
+        methods += [m for m in RIVALS if weight.get(m, 0.0) >= NEGLIGIBLE_WEIGHT and m != chosen.method]
+        refused = weight.get(chosen.method, 1.0) < NEGLIGIBLE_WEIGHT
     members = []
     for method in methods:
         for variant in window_variants(windows):
@@ -62,8 +73,16 @@ def make_members(
             if method in NEED_LOSS_SIDE and channels.min() <= 0.0:
                 continue
             background = make_background(method, chosen.energies_mev, variant, chosen.table)
-            members.append(Member(background))
+            members.append(Member(background, refused and method != chosen.method))
     return tuple(members)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How the members of one shape differ from a background: at each energy (windows, energies), and their sums (windows,)."""
+
+    rows: np.ndarray
+    sums: np.ndarray
 
 
 def differences(
@@ -73,8 +92,8 @@ def differences(
     bad: np.ndarray | None,
     value: np.ndarray,
     energies_mev: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Return how the members differ from a background, by shape: (windows, energies).
+) -> dict[str, Differences]:
+    """Return how the members differ from a background, by shape; a preferred one's with its own deviation added.
 
     Parameters
     ----------
@@ -83,13 +102,21 @@ def differences(
     value
         The background that stands, at `energies_mev`.
     """
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[tuple[np.ndarray, float]]] = {}
     for member in members:
         status, parameters, covariance = member.background.fit(counts, variance, bad)
-        if status in (CONVERGED, AT_BOUND):
-            curve = member.background.curve(parameters, covariance, energies_mev)[0]
-            found.setdefault(member.background.method, []).append(curve - value)
-    return {method: np.stack(rows) for method, rows in found.items()}
+        if status not in (CONVERGED, AT_BOUND):
+            continue
+        curve, own, of_sum = member.background.curve(parameters, covariance, energies_mev)
+        rows, total = curve - value, float((curve - value).sum())
+        if member.preferred:
+            rows = rows + np.sign(rows) * np.sqrt(np.maximum(own, 0.0))
+            total += float(np.sign(total) * np.sqrt(max(of_sum, 0.0)))
+        found.setdefault(member.background.method, []).append((rows, total))
+    return {
+        method: Differences(np.stack([rows for rows, _ in parts]), np.array([total for _, total in parts]))
+        for method, parts in found.items()
+    }
 
 
 def spread(
@@ -108,5 +135,5 @@ def spread(
     found = differences(members, counts, variance, bad, value, energies_mev)
     if not found:
         return np.full_like(value, np.nan), float("nan")
-    worst = np.max([np.mean(rows**2, axis=0) for rows in found.values()], axis=0)
-    return worst, max(float(np.mean(rows.sum(axis=1) ** 2)) for rows in found.values())
+    worst = np.max([np.mean(own.rows**2, axis=0) for own in found.values()], axis=0)
+    return worst, max(float(np.mean(own.sums**2)) for own in found.values())

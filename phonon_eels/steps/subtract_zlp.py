@@ -184,7 +184,7 @@ def _with_noise(
         after, total = after + np.sqrt(common) * rng.standard_normal(after.shape), total + common
     others = differences(plan.members, mean, carried, None, value, shown)
     if others:
-        worst = max(others.values(), key=lambda rows: float(np.mean(rows**2)))
+        worst = max((own.rows for own in others.values()), key=lambda rows: float(np.mean(rows**2)))
         signs = rng.choice((-1.0, 1.0), (after.shape[0], 1))
         after = after + signs * worst[rng.integers(len(worst), size=after.shape[0])]
         total = total + spread(plan.members, mean, carried, None, value, shown)[0]
