@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from phonon_eels.kernels.deconvolve import SCRATCH_ARRAYS, Response, richardson_lucy_one
 from phonon_eels.kernels.device import kernel
 
+if TYPE_CHECKING:
+    from phonon_eels.backends.base import Backend
+
 
 @kernel
-def _lucy_block(
-    counts: np.ndarray,
-    check: np.ndarray,
-    check_variance: np.ndarray,
+def lucy_block(
+    counts: np.ndarray,  # (spectra, channels)
+    check: np.ndarray,  # (spectra, channels), or (0, 0): the spectra themselves
+    check_variance: np.ndarray,  # (spectra, channels), or (0, 0): nothing is compared
     taps: np.ndarray,
     anchors: np.ndarray,
     inverse_cover: np.ndarray,
@@ -25,6 +30,7 @@ def _lucy_block(
     report: np.ndarray,
     status: np.ndarray,
 ) -> int:
+    """Deconvolve every spectrum; scratch is made once. For the arguments see `richardson_lucy_one`."""
     n = counts.shape[1]
     rows = 4 * -(-n // 64)
     scratch = np.empty(16 * (SCRATCH_ARRAYS * rows + rows + taps.shape[1] - 1))
@@ -48,6 +54,7 @@ def richardson_lucy_block(
     check: np.ndarray | None = None,
     stop_at_noise: bool = False,
     accelerate: bool = False,
+    backend: Backend | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Deconvolve every spectrum of a block; see `richardson_lucy_one`.
 
@@ -59,6 +66,8 @@ def richardson_lucy_block(
         Variance of what the models are compared with, (spectra, channels); None: nothing is compared.
     check
         Spectra kept apart to compare with; default: the spectra themselves.
+    backend
+        Where; default: here, on the processor.
 
     Returns
     -------
@@ -72,8 +81,12 @@ def richardson_lucy_block(
     apart = none if check is None else np.ascontiguousarray(check, dtype=np.float64)
     out, misfit = np.empty_like(spectra), np.full((spectra.shape[0], iterations + 1), np.nan)
     report, status = np.empty((spectra.shape[0], 3)), np.empty(spectra.shape[0], dtype=np.int64)
-    _lucy_block(
+    arguments = (
         spectra, apart, spread, response.taps, response.anchors, response.inverse_cover, response.inverse_transpose,
         iterations, stop_at_noise, accelerate, out, misfit, report, status,
     )  # fmt: skip
+    if backend is None:
+        lucy_block(*arguments)
+    else:
+        backend.run(lucy_block, *arguments)
     return out, misfit, report, status

@@ -49,7 +49,7 @@ def resample_one(
             out[j] = math.nan
             out_variance[j] = math.nan
         return -1
-    whole = math.floor(shift_channels)
+    whole = int(math.floor(shift_channels))
     fraction = shift_channels - whole
     # Edge j of the result lies at edge j - whole - fraction of the data: t in (0, 1] above edge j - whole - 1.
     t = 1.0 - fraction

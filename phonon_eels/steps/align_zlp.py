@@ -274,7 +274,8 @@ def _resampled(
         def block(counts: np.ndarray, bad: np.ndarray | None, shifts: np.ndarray) -> np.ndarray:
             mask = np.empty((0, 0), bool) if bad is None else bad.reshape(-1, bad.shape[2])
             flat = np.ascontiguousarray(counts, dtype=float).reshape(-1, counts.shape[2])
-            moved = resample_block(flat, mask, shifts.ravel(), gain, dark, read, half_width)
+            moved = (np.empty_like(flat), np.empty_like(flat))
+            context.backend.run(resample_block, flat, mask, shifts.ravel(), gain, dark, read, half_width, *moved)
             return np.asarray(moved[part].reshape(counts.shape)).astype(np.float32)
 
         return context.backend.map_cube(block, [image.counts, image.bad, shift[:, :, None]], dtype=np.float32)

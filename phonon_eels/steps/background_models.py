@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phonon_eels.backends.backgrounds import fit_backgrounds_block
 from phonon_eels.kernels import background_shapes as shapes
 from phonon_eels.kernels.background_shapes import MAX_PARAMETERS, N_PARAMETERS, NO_REFERENCE, background_curve_one
 from phonon_eels.kernels.backgrounds import AT_BOUND, CONVERGED, SMALL_ROWS, fit_background_one
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from phonon_eels.backends.base import Backend
 
 SHAPES = {
     "pearson7": shapes.PEARSON7,
@@ -80,6 +83,32 @@ class Background:
             np.empty((3, n)), np.empty((SMALL_ROWS, MAX_PARAMETERS)),
         )  # fmt: skip
         return int(status), parameters, covariance.ravel()
+
+    def fit_block(
+        self,
+        backend: Backend,
+        shown_mev: np.ndarray,
+        counts: np.ndarray,
+        variance: np.ndarray,
+        bad: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Fit spectra (n, channels), dark level taken off, as `fit` does.
+
+        Returns
+        -------
+        tuple
+            Status (n,), parameters (n, 5), covariance (n, 25), and the sum over `shown_mev` with its variance (n, 2).
+        """
+        n = counts.shape[0]
+        parameters, covariance = np.empty((n, MAX_PARAMETERS)), np.empty((n, MAX_PARAMETERS**2))
+        area, status = np.empty((n, 2)), np.empty(n, dtype=np.int64)
+        backend.run(
+            fit_backgrounds_block, self.shape, np.ascontiguousarray(self.energies_mev[self.channels]),
+            self.channels.astype(np.int64), self.reference_mev, self.table, np.ascontiguousarray(shown_mev, dtype=np.float64),
+            np.ascontiguousarray(counts, dtype=np.float64), np.ascontiguousarray(variance, dtype=np.float64),
+            np.empty((0, 0), bool) if bad is None else np.ascontiguousarray(bad, dtype=bool), parameters, covariance, area, status,
+        )  # fmt: skip
+        return status, parameters, covariance, area
 
     def curve(
         self, parameters: np.ndarray, covariance: np.ndarray, energies_mev: np.ndarray

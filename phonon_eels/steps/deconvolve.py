@@ -26,6 +26,7 @@ from phonon_eels.steps.maps import count_status, scan_dataset
 from phonon_eels.steps.spec import StepContext, StepSpec
 
 if TYPE_CHECKING:
+    from phonon_eels.backends.base import Backend
     from phonon_eels.config.settings import Deconvolve
     from phonon_eels.spectrum_image import SpectrumImage
 
@@ -51,7 +52,7 @@ class _Method:
     first_channel: float  # energy of channel 0 over the dispersion
 
     def block(
-        self, counts: np.ndarray, variance: np.ndarray | None, intensity: np.ndarray
+        self, counts: np.ndarray, variance: np.ndarray | None, intensity: np.ndarray, backend: Backend
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Deconvolve spectra (n, channels) with zero-loss counts (n,); return them, statuses (n,) and reports (n, 3).
 
@@ -66,7 +67,7 @@ class _Method:
             by_noise = self.settings.stop == "discrepancy"
             out, _, report, status = richardson_lucy_block(
                 spectra, self.response, self.settings.iterations, variance=variance if by_noise else None,
-                stop_at_noise=by_noise, accelerate=self.settings.accelerate,
+                stop_at_noise=by_noise, accelerate=self.settings.accelerate, backend=backend,
             )  # fmt: skip
             return out, status, report
         status = np.where(finite, DONE, NOT_FINITE)
@@ -124,7 +125,7 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
     typical = float(np.nanmedian(intensity)) if np.isfinite(intensity).any() else np.nan
 
     def many(spectra: np.ndarray) -> np.ndarray:
-        return fixed.block(spectra, None, np.full(spectra.shape[0], typical))[0]
+        return fixed.block(spectra, None, np.full(spectra.shape[0], typical), context.backend)[0]
 
     noise = noise_response(mean, spread, _noise_before(image, spread, context), many)
     counts, variance = _cubes(image, method, context, intensity, noise.gain)
@@ -289,7 +290,7 @@ def _maps(
         own = intensity[first : first + counts.shape[0]].ravel()
         if by_discrepancy or log:
             spread = None if variance is None else np.asarray(variance).reshape(spectra.shape)
-            _, status, report = method.block(spectra, spread, own)
+            _, status, report = method.block(spectra, spread, own, context.backend)
         else:
             finite = np.isfinite(spectra).all(axis=1)
             lift = np.where(finite & lucy, np.maximum(0.0, -spectra.min(axis=1)), 0.0)
@@ -320,7 +321,8 @@ def _cubes(
     def counts_block(counts: np.ndarray, variance: np.ndarray | None, own: np.ndarray) -> np.ndarray:
         spectra = np.ascontiguousarray(counts, dtype=np.float64).reshape(-1, counts.shape[2])
         spread = None if variance is None else np.asarray(variance).reshape(spectra.shape)
-        return method.block(spectra, spread, own.ravel())[0].reshape(counts.shape).astype(np.float32)
+        out = method.block(spectra, spread, own.ravel(), context.backend)[0]
+        return out.reshape(counts.shape).astype(np.float32)
 
     def variance_block(variance: np.ndarray) -> np.ndarray:
         spread = np.ascontiguousarray(variance, dtype=np.float64)

@@ -257,22 +257,25 @@ def _fit(image: SpectrumImage, context: StepContext, plan: Plan) -> BackgroundFi
     shown, dark = plan.shown_mev, image.noise.dark_level
 
     def block(_first: int, counts: np.ndarray, variance: np.ndarray | None, bad: np.ndarray | None) -> BackgroundFit:
-        rows, columns = counts.shape[:2]
-        parameters = np.full((rows, columns, MAX_PARAMETERS), np.nan)
-        covariance = np.full((rows, columns, MAX_PARAMETERS**2), np.nan)
-        status = np.zeros((rows, columns), dtype=np.int16)
-        area, area_std, area_syst = (np.full((rows, columns), np.nan) for _ in range(3))
+        rows, columns, n = counts.shape
         spreads = block_variance(counts, variance, image.noise, plan.half_width)
         spectra = np.asarray(counts, dtype=np.float64) - dark
-        for at in np.ndindex(rows, columns):
-            mask = None if bad is None else bad[at]
-            status[at], parameters[at], covariance[at] = plan.background.fit(spectra[at], spreads[at], mask)
-            value, _, of_sum = plan.background.curve(parameters[at], covariance[at], shown)
-            area[at], area_std[at] = value.sum(), np.sqrt(of_sum)
-            if plan.members and np.isfinite(area[at]):
-                square = spread(plan.members, spectra[at], spreads[at], mask, value, shown)[1]
-                area_syst[at] = np.sqrt(square)
-        return BackgroundFit(parameters, covariance, status, area, area_std, area_syst)
+        status, parameters, covariance, area = plan.background.fit_block(
+            context.backend, shown, spectra.reshape(-1, n), np.asarray(spreads).reshape(-1, n),
+            None if bad is None else bad.reshape(-1, n),
+        )  # fmt: skip
+        whole = area[:, 0].reshape(rows, columns)
+        area_syst = np.full((rows, columns), np.nan)
+        for at in np.ndindex(rows, columns) if plan.members else ():
+            if np.isfinite(whole[at]):
+                mask = None if bad is None else bad[at]
+                k = at[0] * columns + at[1]
+                value = plan.background.curve(parameters[k], covariance[k], shown)[0]
+                area_syst[at] = np.sqrt(spread(plan.members, spectra[at], spreads[at], mask, value, shown)[1])
+        return BackgroundFit(
+            parameters.reshape(rows, columns, -1), covariance.reshape(rows, columns, -1),
+            status.reshape(rows, columns).astype(np.int16), whole, np.sqrt(area[:, 1]).reshape(rows, columns), area_syst,
+        )  # fmt: skip
 
     blocks = context.backend.map_rows(block, [image.counts, image.variance, image.bad], progress=context.progress)
     names = ("parameters", "covariance", "status", "area", "area_std", "area_syst")

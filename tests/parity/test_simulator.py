@@ -12,10 +12,7 @@ import pytest
 
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.kernels import device
-from tests.parity.cases import CASES
-
-TOLERANCE = 1e-6
-"""Largest difference over the largest value of a result: the order of sums and fused multiply-adds; measured 1e-8 or less."""
+from tests.parity.cases import CASES, TOLERANCE, assert_agree
 
 pytestmark = pytest.mark.skipif(device.UNDER_SIMULATOR, reason="compares with the compiled kernels")
 
@@ -37,18 +34,8 @@ def test_driver_equals_the_processor(name, simulated):
     case = dict(CASES)[name]()
     arguments = case.fresh()
     CpuBackend(1).run(case.block, *arguments)
-    for place in case.results:
-        ours, theirs = arguments[place], simulated[f"{name}/{place}"]
-        assert ours.dtype == theirs.dtype
-        assert not np.array_equal(ours, case.arguments[place]), "nothing was computed"
-        if ours.dtype.kind in "biu":
-            np.testing.assert_array_equal(theirs, ours, err_msg=f"argument {place}")
-            continue
-        np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs), err_msg=f"argument {place}")
-        ours, theirs = np.delete(ours, case.undetermined, 0), np.delete(theirs, case.undetermined, 0)
-        ours, theirs = np.nan_to_num(ours, posinf=0.0, neginf=0.0), np.nan_to_num(theirs, posinf=0.0, neginf=0.0)
-        scale = np.maximum(np.abs(ours).max(axis=0), dict(case.least_scale).get(place, 1e-3))
-        assert (np.abs(ours - theirs) / scale).max() < TOLERANCE, f"argument {place}"
+    given = {place: simulated[f"{name}/{place}"] for place in case.results}
+    assert_agree(case, dict(enumerate(arguments)), given, TOLERANCE)
 
 
 @pytest.mark.parametrize("name", list(dict(CASES)))

@@ -12,7 +12,7 @@ from phonon_eels.kernels.forward import work_size
 Array = np.ndarray
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 def fit_kernel(
     counts, bad, variance, zero_channel, gain, dark_level, shift_e, lags, likelihood, first_channel, energies_mev,
     dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper, prior_mean,
@@ -31,7 +31,7 @@ def fit_kernel(
         )  # fmt: skip
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 def fit_intervals_kernel(
     counts, bad, variance, zero_channel, gain, dark_level, shift_e, lags, likelihood, first_channel, energies_mev,
     dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper, prior_mean,

@@ -11,7 +11,7 @@ from phonon_eels.kernels.zero_loss import find_peak, score_peak
 Array = np.ndarray
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 def find_kernel(counts, bad, low, high, half_smooth, dark_level, out, status, no_bad):
     """Find the highest peak of the spectrum of this thread."""
     p = cuda.grid(1)
@@ -22,7 +22,7 @@ def find_kernel(counts, bad, low, high, half_smooth, dark_level, out, status, no
         status[p] = find_peak(counts[p], own, low, high, half_smooth, dark_level, out[p])
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 def score_kernel(
     counts, bad, low, high, gain, dark_level, models, scores, constants, shift, precision, out, status, small, no_bad
 ):
