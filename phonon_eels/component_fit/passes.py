@@ -117,8 +117,8 @@ def run_positions(
             params[:] = starts[rows].reshape(n, n_params)
         outcome, status = np.empty((n, OUTCOMES)), np.empty(n, np.int64)
         matrix = np.empty((n, n_free, n_free) if covariance else (1, 0, 1))
-        fit_components_block(
-            y, _or_none(wrong, bool, 2), _or_none(spread, float, 2), problem.mask, problem.first, problem.gain, problem.dark_level,
+        backend.run(
+            fit_components_block, y, _or_none(wrong, bool, 2), _or_none(spread, float, 2), problem.mask, problem.first, problem.gain, problem.dark_level,
             problem.likelihood, problem.shift_e, model.table, model.owner, model.affine, model.bounds, model.axis,
             model.channel_mev, model.index, n_free, problem.tolerance, problem.max_evaluations, start.mean, start.projection,
             start.params, model.amplitude, params, std, matrix, outcome, status,

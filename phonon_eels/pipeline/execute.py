@@ -256,7 +256,7 @@ def _run_step(
             surroundings.settings,
             surroundings.material,
             source,
-            device=surroundings.backend.name,
+            device=_device(step, surroundings.backend),
             threads=surroundings.backend.threads,
         )
         if not surroundings.force and is_fresh(folder, provenance):
@@ -267,6 +267,14 @@ def _run_step(
         result = _make(folder, step, surroundings, fence, source, provenance)
         _tell(step, result)
         return StepOutcome(step, folder / step, False, result.skipped, tuple(result.messages))
+
+
+def _device(step: str, backend: Backend) -> str:
+    """Return where a step's kernels run, and say so where that is not what was asked for."""
+    if backend.name in find_step(step).devices:
+        return backend.name
+    log.info("%s: runs on the processor; it has no kernels for the GPU", step)
+    return "cpu"
 
 
 def _make(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from phonon_eels.steps.spec import Route, StepSpec
 
 Shared = Literal["material", "route", "acquisition", "seed", "masks"]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class StepEntry:
         True if the forward route leaves it out.
     reads_counts
         False if it looks at no spectra: then it need not load what reads them block by block.
+    devices
+        Where its kernels run: "cuda" only if there are kernels for the GPU; a step without them runs on the processor.
     off
         Setting of its section and the value that switches the step off. Then the pipeline need not even load it,
         which in the workflow saves a process most of its time.
@@ -44,6 +47,7 @@ class StepEntry:
     shared: tuple[Shared, ...] = ()
     classic_only: bool = False
     reads_counts: bool = True
+    devices: tuple[Device, ...] = ("cpu",)
     off: tuple[str, str | bool] | None = None
 
     def idle_reason(self, settings: object) -> str | None:
@@ -60,10 +64,10 @@ class StepEntry:
 
 
 REGISTRY: tuple[StepEntry, ...] = (
-    StepEntry("ingest", makes_image=True, shared=("acquisition", "masks")),
+    StepEntry("ingest", makes_image=True, shared=("acquisition", "masks"), devices=("cpu", "cuda")),
     StepEntry("register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",)),
     StepEntry("remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",)),
-    StepEntry("align_zlp", makes_image=True, needs=("ingest",), shared=("route",)),
+    StepEntry("align_zlp", makes_image=True, needs=("ingest",), shared=("route",), devices=("cpu", "cuda")),
     StepEntry("calibrate", off=("method", "off"), makes_image=True, needs=("align_zlp",), shared=("material",)),
     StepEntry("normalise", off=("method", "none"), makes_image=True, needs=("align_zlp",), classic_only=True),
     StepEntry(
@@ -71,15 +75,16 @@ REGISTRY: tuple[StepEntry, ...] = (
         classic_only=True,
     ),
     StepEntry(
-        "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material", "seed"), classic_only=True
+        "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material", "seed"), classic_only=True,
+        devices=("cpu", "cuda"),
     ),
     StepEntry(
         "deconvolve", off=("method", "none"), makes_image=True, needs=("align_zlp", "normalise", "subtract_zlp"),
-        shared=("material", "seed"), classic_only=True,
+        shared=("material", "seed"), classic_only=True, devices=("cpu", "cuda"),
     ),
     StepEntry(
         "fit_peaks", needs=("register_frames", "align_zlp", "calibrate", "normalise", "subtract_zlp", "deconvolve"),
-        shared=("material", "route"),
+        shared=("material", "route"), devices=("cpu", "cuda"),
     ),
     StepEntry("assign_layers", off=("enabled", False), needs=("align_zlp", "calibrate"), shared=("material",)),
     StepEntry(
@@ -88,7 +93,7 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry(
         "measure_modulation", off=("enabled", False),
         needs=("align_zlp", "calibrate", "fit_peaks", "assign_layers", "map_superstructure"),
-        shared=("acquisition", "material", "route", "seed"),
+        shared=("acquisition", "material", "route", "seed"), devices=("cpu", "cuda"),
     ),
     StepEntry(
         "report",

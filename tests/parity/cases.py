@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from phonon_eels.backends.backgrounds import fit_backgrounds_block
+from phonon_eels.backends.components import fit_components_block
+from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.backends.deconvolve import lucy_block
 from phonon_eels.backends.resample import resample_block
 from phonon_eels.backends.spectra import NO_CHANNEL, fit_block
 from phonon_eels.backends.zero_loss import find_peaks_block, score_block
+from phonon_eels.component_fit.model import build_model
+from phonon_eels.component_fit.passes import Problem, run_positions
+from phonon_eels.component_fit.start import SharedStart
 from phonon_eels.forward.background import make_background
 from phonon_eels.kernels import background_shapes as shapes
 from phonon_eels.kernels.deconvolve import make_response
@@ -20,7 +25,8 @@ from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.kernels.response import FineGrid, ZeroLossShape, build_mode_tables
 from phonon_eels.kernels.zero_loss import score_tables
-
+from tests.unit.component_fit.made_up import ENERGIES, TRUTH, three_gaussians
+from tests.unit.component_fit.made_up import counts as made_up_counts
 
 TOLERANCE = 1e-6
 """Largest difference over the largest value of a result: the order of sums and fused multiply-adds; measured 3e-10 or less."""
@@ -171,6 +177,41 @@ def lucy_case(stop_at_noise: bool, n: int = 5) -> Case:
     return Case(lucy_block, arguments, (10, *((11,) if stop_at_noise else ()), 12, 13))
 
 
+class _Caught(CpuBackend):
+    """A backend that keeps the arguments of a call and computes nothing."""
+
+    def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
+        """Keep the call."""
+        self.caught = args
+        return 0
+
+
+def components_case(likelihood: int, shared: bool) -> Case:
+    """Return spectra for three Gaussians on an exponential: one empty, one with bad channels.
+
+    Parameters
+    ----------
+    shared
+        Start all from the fit of the mean spectrum; else each from its own.
+    """
+    cube = made_up_counts((1, 5), seed=4)[..., 20:110]
+    cube[0, 1] = 1.0  # the dark level: no electron at all
+    bad = np.zeros(cube.shape, bool)
+    bad[0, 3, 30:33] = True
+    model = build_model(three_gaussians(), ENERGIES[20:110])
+    variance = np.maximum(cube, 1.0) if likelihood == GAUSSIAN else None
+    problem = Problem(model, cube, bad, variance, np.ones(cube.shape[2]), 0, 0.8, 1.0, 2.0, likelihood, 1e-4, 60)
+    filled, n_params = model.axis.shape[1], TRUTH.size
+    start = SharedStart(TRUTH, np.full(filled, cube.mean()), np.full((-(-n_params // 4) * 4, filled), 1e-5))
+    backend = _Caught(1)
+    starts = None if shared else np.broadcast_to(1.02 * TRUTH, (1, 5, n_params))
+    run_positions(problem, backend, shared=start if shared else None, starts=starts, covariance=True)
+    arguments = list(backend.caught)
+    for place in (24, 25, 26, 27, *((23,) if shared else ())):
+        arguments[place] = np.full_like(arguments[place], -7)
+    return Case(fit_components_block, tuple(arguments), (23, 24, 25, 26, 27))
+
+
 CASES: tuple[tuple[str, Callable[[], Case]], ...] = (
     ("forward", lambda: forward_case("plain")),
     ("forward-gaussian", lambda: forward_case("gaussian")),
@@ -182,12 +223,16 @@ CASES: tuple[tuple[str, Callable[[], Case]], ...] = (
     ("resample", resample_case),
     ("background-power-law", lambda: background_case(shapes.POWER_LAW)),
     ("background-pearson7", lambda: background_case(shapes.PEARSON7)),
+    ("components", lambda: components_case(POISSON, True)),
+    ("components-gaussian", lambda: components_case(GAUSSIAN, False)),
     ("richardson-lucy", lambda: lucy_case(False)),
     ("richardson-lucy-to-the-noise", lambda: lucy_case(True)),
 )
 
 
-def assert_agree(case: Case, ours: Mapping[int, np.ndarray], theirs: Mapping[int, np.ndarray], tolerance: float) -> None:
+def assert_agree(
+    case: Case, ours: Mapping[int, np.ndarray], theirs: Mapping[int, np.ndarray], tolerance: float
+) -> None:
     """Compare the results of a case: integers and missing values alike, numbers to a tolerance of their size."""
     for place in case.results:
         a, b = ours[place], theirs[place]

@@ -36,7 +36,9 @@ def test_device_equals_the_processor(name):
     assert_agree(case, dict(enumerate(ours)), dict(enumerate(theirs)), TOLERANCE)
 
 
-@pytest.mark.parametrize("launch", [{"threads_per_block": 32}, {"threads_per_block": 128}, {"largest_batch": 2}], ids=str)
+@pytest.mark.parametrize(
+    "launch", [{"threads_per_block": 32}, {"threads_per_block": 128}, {"largest_batch": 2}], ids=str
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_results_do_not_depend_on_the_launch(name, launch):
     case, usual = on_device(name)

@@ -10,7 +10,7 @@ from tests.parity import ptx
 from tests.parity.cases import CASES
 
 ARCHITECTURES = ((8, 0), (9, 0))
-LARGE = ("forward", "forward-intervals", "background-power-law")
+LARGE = ("forward", "forward-intervals", "background-power-law", "components")
 """Kernels that the compiler works on for half a minute and more; the others take seconds."""
 
 pytestmark = pytest.mark.skipif(device.UNDER_SIMULATOR, reason="the simulator compiles nothing")

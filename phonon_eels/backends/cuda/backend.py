@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from phonon_eels.backends.cpu import CpuBackend
-from phonon_eels.backends.cuda import classic, forward, zero_loss
+from phonon_eels.backends.cuda import classic, components, forward, zero_loss
 from phonon_eels.backends.cuda.find import why_no_cuda
 from phonon_eels.backends.cuda.stream import Call, stream
 from phonon_eels.backends.memory import LARGEST_BATCH
@@ -27,6 +27,7 @@ CALLS: tuple[tuple[str, Callable[..., Call]], ...] = (
     ("resample_block", classic.resample_call),
     ("fit_backgrounds_block", classic.background_call),
     ("lucy_block", classic.lucy_call),
+    ("fit_components_block", components.components_call),
 )
 """The processor's functions by name, and what makes the same call on the device."""
 

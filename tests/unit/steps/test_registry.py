@@ -68,3 +68,34 @@ def test_switches_are_settings() -> None:
             off = type(section).model_validate({entry.off[0]: entry.off[1]})
             assert entry.idle_reason(off) is not None, f"{entry.name}.{entry.off[0]} does not exist or does not switch"
     assert find_step("calibrate").idle_reason(Settings().calibrate) == "switched off (calibrate.method: off)"
+
+
+def imported_names(name: str, seen: set[str]) -> set[str]:
+    """Names that a step's module imports, and the modules of `steps` that it imports."""
+    if name in seen or name in ("spec", "registry"):
+        return set()
+    seen.add(name)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((STEPS / f"{name}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.name for alias in node.names}
+            if (node.module or "").startswith("phonon_eels.steps."):
+                found |= imported_names((node.module or "").rpartition(".")[2], seen)
+    return found
+
+
+ON_GPU = {
+    "fit_scan",
+    "fit_zero_loss",
+    "score_zero_loss",
+    "fit_problem",
+    "fit_backgrounds_block",
+    "resample_block",
+    "richardson_lucy_block",
+}
+"""What runs kernels through `Backend.run`."""
+
+
+@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
+def test_devices_are_those_that_have_kernels(entry: StepEntry) -> None:
+    assert ("cuda" in entry.devices) == bool(imported_names(entry.name, set()) & ON_GPU)
