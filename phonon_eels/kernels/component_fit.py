@@ -290,7 +290,7 @@ def fit_components_one(
     channel_mev: float,
     index: np.ndarray,  # as `form_normal` takes it
     n_free: int,
-    tolerance: float,
+    tolerance: float,  # of the objective per degree of freedom, which the last step may leave
     max_evaluations: int,
     params: np.ndarray,  # in: start inside the bounds, out: estimate
     std: np.ndarray,  # out (parameters,)
@@ -309,17 +309,17 @@ def fit_components_one(
     outcome[3], empty = read_data(z, mask)
     if outcome[3] <= n_free or empty:
         return NO_DATA
+    allowed = tolerance * (outcome[3] - n_free)
     constant = of_the_data(likelihood, z, mask, shift_e, weight)
     slack = 1e-14 * abs(constant)
     evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
     value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(params, bounds)
     linearise(rows, index, n_free, vectors, params, bounds, gram, gradient)
-    damping, vanished, evaluations, rejected = 0.0, 0, 1, 0
-    status, predicted, last = MAX_ITERATIONS, 0.0, 0.0
+    damping, vanished, evaluations, rejected, status, predicted, last = 0.0, 0, 1, 0, MAX_ITERATIONS, 0.0, 0.0
     while math.isfinite(value):
         vanished = bounded_step(gram, gradient, index, n_free, damping, params, bounds, upper, work)
         predicted = promised(gram, gradient, n_free, damping, work)
-        small = left_over(predicted, last) < tolerance
+        small = left_over(predicted, last) < allowed
         if small and damping > 0.0 and rejected == 0:
             damping = 0.0  # short only because it is damped
             continue
@@ -348,7 +348,7 @@ def fit_components_one(
         vanished = bounded_step(gram, gradient, index, n_free, 0.0, params, bounds, upper, work)
         predicted = promised(gram, gradient, n_free, 0.0, work)
         # No step gains anything any more, however short: rounding, if little is promised, else a model that is no parabola.
-        status = CONVERGED if status == SINGULAR and predicted < 100.0 * tolerance else status
+        status = CONVERGED if status == SINGULAR and predicted < 100.0 * allowed else status
     elif status == CONVERGED:
         value -= predicted
         moved(params, bounds, index, n_free, step, params)

@@ -211,7 +211,7 @@ def test_a_bad_start_is_made_good(scan, fitted):
     model = build_model(three_gaussians(), ENERGIES)
     far = TRUTH.copy()
     far[[1, 4]] = [46.0, 47.0]
-    problem = passes.Problem(model, scan, None, None, np.ones(180), 0, 1.0, 0.0, 0.0, POISSON, 1e-4, 60)
+    problem = passes.Problem(model, scan, None, None, np.ones(180), 0, 1.0, 0.0, 0.0, POISSON, passes.TOLERANCE, 60)
     start = passes.run_positions(problem, CpuBackend(1), starts=np.broadcast_to(far, (6, 5, 12)))
     lost = start[2][..., 0] > fitted.deviance + 1.0
     assert lost.any()
