@@ -1,5 +1,6 @@
 """Figures: results in, matplotlib Figures out. One function per figure, shared by report, notebooks and viewer."""
 
+from phonon_eels.figures.distributions import plot_distributions
 from phonon_eels.figures.estimators import plot_estimators
 from phonon_eels.figures.gap import plot_gap
 from phonon_eels.figures.lattice import plot_lattice
@@ -8,6 +9,7 @@ from phonon_eels.figures.line_scan import plot_line_spectra
 from phonon_eels.figures.maps import plot_map, plot_mode_maps, plot_status, status_counts
 from phonon_eels.figures.modulation import plot_modulation_spectrum, plot_period_scan, plot_phase_dependence, plot_units
 from phonon_eels.figures.overview import plot_overview
+from phonon_eels.figures.paint import plot_panels
 from phonon_eels.figures.plan import plot_plan
 from phonon_eels.figures.pulls import plot_pulls
 from phonon_eels.figures.quality import plot_quality
@@ -21,6 +23,7 @@ __all__ = [
     "COLUMN_MM",
     "PAGE_MM",
     "plot_classic_route",
+    "plot_distributions",
     "plot_estimators",
     "plot_gap",
     "plot_lattice",
@@ -31,6 +34,7 @@ __all__ = [
     "plot_mode_maps",
     "plot_modulation_spectrum",
     "plot_overview",
+    "plot_panels",
     "plot_period_scan",
     "plot_phase_dependence",
     "plot_plan",

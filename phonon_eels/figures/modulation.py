@@ -10,14 +10,15 @@ import numpy as np
 from matplotlib.patches import Ellipse
 
 from phonon_eels.figures import style
-from phonon_eels.figures.spectra import ENERGY, ENERGY_LABEL
+from phonon_eels.figures.paint import paint
+from phonon_eels.figures.phase_panels import amplitude_of, finite, p_text, period_panel, phase_panel, ranked_pairs
+from phonon_eels.figures.spectrum_panels import ENERGY, ENERGY_LABEL
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROLES = ("primary", "secondary", "exploratory")
 FIRST_LOSS_MEV = 15.0
 TEMPLATE_NAMES = {
     "shift": "−∂S/∂E (energy shift)",
@@ -25,26 +26,6 @@ TEMPLATE_NAMES = {
     "width": "∂²S/∂E² (width)",
     "background": "background",
 }
-
-
-def ranked_pairs(amplitudes: pd.DataFrame | None, table: pd.DataFrame, limit: int) -> list[tuple[str, str]]:
-    """Return the (mode, layer) pairs of a table, the pre-declared primary one first, at most `limit` of them."""
-    pairs = list(dict.fromkeys(zip(table["mode"].astype(str), table["layer"].astype(str), strict=True)))
-    rank: dict[tuple[str, str], int] = {}
-    for row in _records(amplitudes):
-        # A pair may have rows of several methods; the first of the highest role counts.
-        pair = (str(row.get("mode")), str(row.get("layer")))
-        rank[pair] = min(ROLES.index(row["role"]) if row.get("role") in ROLES else 3, rank.get(pair, 4))
-    return sorted(pairs, key=lambda pair: rank.get(pair, 4))[:limit]
-
-
-def amplitude_of(amplitudes: pd.DataFrame | None, mode: str, layer: str) -> dict[str, Any]:
-    """Return the row of the table of amplitudes for a mode in a layer, or an empty mapping."""
-    return next((r for r in _records(amplitudes) if str(r.get("mode")) == mode and str(r.get("layer")) == layer), {})
-
-
-def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    return [] if table is None else [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
 @style.styled
@@ -74,83 +55,13 @@ def plot_phase_dependence(
     if not pairs:
         style.empty_note(axes[0, 0], "no energies by phase were stored")
     for ax, (mode, layer) in zip(axes.ravel(), pairs, strict=False):
-        draw_phase_dependence(ax, phase_bins, amplitudes, mode, layer)
+        paint(ax, phase_panel(phase_bins, amplitudes, mode, layer))
     for ax in axes.ravel()[len(pairs) :]:
         ax.set_visible(False)
     for index, ax in enumerate(axes.ravel()[: len(pairs)]):
         ax.set_ylabel("energy (meV)" if index % columns == 0 else "")
         ax.set_xlabel("superstructure phase (rad)" if index + columns >= len(pairs) else "")
     return figure
-
-
-def draw_phase_dependence(
-    ax: Axes, phase_bins: pd.DataFrame, amplitudes: pd.DataFrame | None, mode: str, layer: str
-) -> None:
-    """Draw one mode in one layer; the mean energy is read from the bins, the harmonic from the table of amplitudes."""
-    part = phase_bins[(phase_bins["mode"].astype(str) == mode) & (phase_bins["layer"].astype(str) == layer)]
-    phase = np.asarray(part["phase_rad"], dtype=float)
-    energy = np.asarray(part["energy_mev"], dtype=float)
-    std = np.asarray(part["energy_mev_std"], dtype=float) if "energy_mev_std" in part else np.full_like(energy, np.nan)
-    phase = np.asarray(np.pi - np.mod(np.pi - phase, 2 * np.pi))
-    ax.errorbar(
-        phase, energy, yerr=np.where(np.isfinite(std), std, 0), fmt="o", color=style.INK, elinewidth=0.7, capsize=1.5
-    )
-    row = amplitude_of(amplitudes, mode, layer)
-    role = row.get("role", "")
-    colour = style.PALETTE[1] if role == "primary" else style.PALETTE[0]
-    if _finite(row, "cos_mev", "sin_mev"):
-        _draw_harmonic(ax, row, phase, energy, std, colour)
-    ax.set(xlim=(-np.pi * 1.04, np.pi * 1.04), xticks=[-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
-    ax.set_xticklabels(["−π", "−π/2", "0\ncrest", "π/2", "π"])
-    ax.margins(y=0.12)
-    ax.ticklabel_format(axis="y", useOffset=False)
-    ax.set(xlabel="superstructure phase (rad)", ylabel="energy (meV)")
-    heading = f"{style.literal(mode)} in {style.layer_text(layer)}" + (f" ({role})" if role in ROLES else "")
-    ax.set_title(heading + "\n" + _amplitude_words(row), fontsize=6, color=colour if role == "primary" else style.INK)
-
-
-def _draw_harmonic(
-    ax: Axes, row: Mapping[str, Any], phase: np.ndarray, energy: np.ndarray, std: np.ndarray, colour: str
-) -> None:
-    cos, sin = float(row["cos_mev"]), float(row["sin_mev"])
-    good = np.isfinite(energy) & np.isfinite(phase)
-    if not good.any():
-        return
-    known = good & np.isfinite(std) & (std > 0)
-    weight = np.where(known, 1 / np.where(known, std, 1) ** 2, 0.0) if known.any() else good.astype(float)
-    rest = np.where(good, energy - cos * np.cos(phase) - sin * np.sin(phase), 0.0)
-    mean = float((weight * rest).sum() / weight.sum())
-    dense = np.linspace(-np.pi * 1.04, np.pi * 1.04, 200)
-    curve = mean + cos * np.cos(dense) + sin * np.sin(dense)
-    if _finite(row, "cos_mev_std", "sin_mev_std"):
-        width = np.hypot(float(row["cos_mev_std"]) * np.cos(dense), float(row["sin_mev_std"]) * np.sin(dense))
-        ax.fill_between(dense, curve - width, curve + width, color=colour, alpha=0.2, linewidth=0)
-    ax.plot(dense, curve, color=colour)
-    ax.axhline(mean, color=style.MUTED, linewidth=0.4, linestyle=":")
-
-
-def _amplitude_words(row: Mapping[str, Any]) -> str:
-    words = []
-    if _finite(row, "amplitude_mev"):
-        words.append(f"{float(row['amplitude_mev']):.3f}")
-        if _finite(row, "amplitude_mev_std"):
-            words[0] += f" ± {float(row['amplitude_mev_std']):.3f}"
-        words[0] = f"amplitude {words[0]} meV"
-    if _finite(row, "p_value"):
-        words.append(p_text(float(row["p_value"])))
-    return ", ".join(words) or "no amplitude"
-
-
-def p_text(p_value: float) -> str:
-    """Return a p-value as words."""
-    return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
-
-
-def _finite(row: Mapping[str, Any], *names: str) -> bool:
-    try:
-        return all(math.isfinite(float(row[name])) for name in names)
-    except (KeyError, TypeError, ValueError):
-        return False
 
 
 @style.styled
@@ -212,7 +123,7 @@ def _draw_units(ax: Axes, units: pd.DataFrame, amplitudes: pd.DataFrame | None, 
     ax.set(
         xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="cosine part (meV)", ylabel="sine part (meV)"
     )
-    words = f"{len(points)} planes" + (f", {p_text(float(row['p_value']))}" if _finite(row, "p_value") else "")
+    words = f"{len(points)} planes" + (f", {p_text(float(row['p_value']))}" if finite(row, "p_value") else "")
     ax.set_title(f"{style.literal(mode)} in {style.layer_text(layer)}\n{words}", fontsize=6.5)
 
 
@@ -347,14 +258,5 @@ def plot_period_scan(
         What the HAADF says.
     """
     figure = style.new_figure(width_mm, 50)
-    ax = figure.add_subplot()
-    ordered = table.sort_values("period_nm")
-    ax.plot(ordered["period_nm"], ordered["statistic"], color=style.PALETTE[0], marker=".", markersize=2)
-    if period_nm is not None and math.isfinite(period_nm):
-        std = period_std_nm if period_std_nm is not None and math.isfinite(period_std_nm) else 0.0
-        ax.axvspan(period_nm - std, period_nm + std, color=style.PALETTE[1], alpha=0.3, linewidth=0)
-        ax.axvline(period_nm, color=style.PALETTE[1], linewidth=0.8, label=f"HAADF: {period_nm:.3f} ± {std:.3f} nm")
-        ax.legend(loc="upper right")
-    ax.set_ylim(min(0.0, float(ordered["statistic"].min())), 1.25 * max(float(ordered["statistic"].max()), 1e-12))
-    ax.set(xlabel="assumed period (nm)", ylabel="test statistic (dimensionless)")
+    paint(figure.add_subplot(), period_panel(table, period_nm=period_nm, period_std_nm=period_std_nm))
     return figure

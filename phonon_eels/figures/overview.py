@@ -22,8 +22,9 @@ from phonon_eels.figures.maps import (
     scan_extent,
     select_mode,
 )
-from phonon_eels.figures.modulation import draw_phase_dependence, ranked_pairs
-from phonon_eels.figures.spectra import draw_fit_loss
+from phonon_eels.figures.paint import paint
+from phonon_eels.figures.phase_panels import phase_panel, ranked_pairs
+from phonon_eels.figures.spectrum_panels import spectrum_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ def plot_overview(
         parts.append(lambda ax: _energies(ax, peaks, mode))
     if phase_bins is not None and len(phase_bins):
         primary = ranked_pairs(amplitudes, phase_bins, 1)[0]
-        parts.append(lambda ax: draw_phase_dependence(ax, phase_bins, amplitudes, *primary))
+        parts.append(lambda ax: paint(ax, phase_panel(phase_bins, amplitudes, *primary)))
     columns = 1 if len(parts) < 2 else 2
     rows = max((len(parts) + 1) // 2, 1)
     tall = min(max(0.42 * width_mm * aspect(extent), 45), 62) if extent is not None else 52
@@ -94,8 +95,7 @@ def _image(ax: Axes, haadf: Any, layers: xr.Dataset | None, extent: tuple[float,
 
 
 def _spectrum(ax: Axes, table: pd.DataFrame) -> None:
-    draw_fit_loss(ax, table)
-    ax.set_xlabel("energy loss (meV)")
+    paint(ax, spectrum_panels(table, view="loss", word="mean counts")[0])
     ax.set_title("mean loss spectrum and fit")
 
 

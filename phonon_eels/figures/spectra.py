@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from phonon_eels.figures import style
+from phonon_eels.figures.paint import paint
+from phonon_eels.figures.spectrum_panels import ENERGY, ENERGY_LABEL, View, column, spectrum_panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ENERGY = "energy_loss_mev"
-ENERGY_LABEL = "energy loss (meV)"
-NOT_COMPONENTS = frozenset({"counts_e", "model_e", "background_e", "zlp_e"})
-
-
-def component_names(table: pd.DataFrame) -> list[str]:
-    """Return the modes that `mean_spectrum` has a column for (``<mode>_e``)."""
-    return [str(name)[:-2] for name in table.columns if str(name).endswith("_e") and name not in NOT_COMPONENTS]
+VIEWS: tuple[View, View] = ("log", "loss")
 
 
 @style.styled
@@ -40,105 +35,15 @@ def plot_mean_spectrum(
     """
     figure = style.new_figure(width_mm, 78)
     axes = figure.subplots(2, 2, sharex="col", height_ratios=(3, 1))
-    draw_fit_log(axes[0, 0], table)
-    draw_fit_loss(axes[0, 1], table, window_mev)
-    for ax, above in zip(axes[1], axes[0], strict=True):
-        _draw_residual(ax, table, above.get_xlim())
+    for (upper, lower), view in zip(axes.T, VIEWS, strict=True):
+        limits = window_mev if view == "loss" else None
+        above, below = spectrum_panels(table, view=view, limits_mev=limits, word="mean counts")
+        paint(upper, above)
+        paint(lower, below)
+        upper.set_xlabel("")
     axes[1, 1].set_ylabel("")
     style.panel_letters(figure, axes[0])
     return figure
-
-
-def draw_fit_log(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw counts, model, zero-loss peak, background and modes on a logarithmic axis."""
-    energy, counts = _column(table, ENERGY), _column(table, "counts_e")
-    ax.plot(energy, np.where(counts > 0, counts, np.nan), ".", color="#8a8a8a", markersize=2.2, label="mean counts")
-    for name, label, colour, line in (
-        ("zlp_e", "zero-loss peak", style.MUTED, "--"),
-        ("background_e", "background", "#a05a2c", ":"),
-    ):
-        if name in table:
-            ax.plot(energy, _positive(table, name), line, color=colour, label=label)
-    for mode, colour in style.colours(component_names(table)).items():
-        ax.plot(energy, _positive(table, f"{mode}_e"), color=colour, linewidth=0.8)
-    if "model_e" in table:
-        ax.plot(energy, _positive(table, "model_e"), color=style.INK, linewidth=0.8, label="fit")
-    ax.set_yscale("log")
-    floor = counts[counts > 0].min() if np.any(counts > 0) else 1e-3
-    ax.set_ylim(0.2 * floor, 3 * max(float(np.nanmax(counts)), floor))
-    ax.set_xlim(float(energy.min()), float(energy.max()))
-    ax.set_ylabel("e⁻ per channel")
-    ax.legend(loc="upper right", fontsize=6.0)
-
-
-def draw_fit_loss(ax: Axes, table: pd.DataFrame, window_mev: tuple[float, float] | None = None) -> None:
-    """Draw what is left of the counts without zero-loss peak and background, with each mode, on a linear axis."""
-    energy, counts = _column(table, ENERGY), _column(table, "counts_e")
-    under = sum((_column(table, name) for name in ("zlp_e", "background_e") if name in table), np.zeros_like(energy))
-    low, high = window_mev or default_window(table)
-    inside = (energy >= low) & (energy <= high)
-    if "counts_e_std" in table:
-        ax.errorbar(
-            energy[inside],
-            (counts - under)[inside],
-            yerr=_column(table, "counts_e_std")[inside],
-            fmt=".",
-            color="#8a8a8a",
-            markersize=2.2,
-            elinewidth=0.5,
-            zorder=1,
-        )
-    else:
-        ax.plot(energy[inside], (counts - under)[inside], ".", color=style.INK, markersize=2, zorder=1)
-    for mode, colour in style.colours(component_names(table)).items():
-        values = _column(table, f"{mode}_e")[inside]
-        ax.fill_between(energy[inside], 0, values, color=colour, alpha=0.22, linewidth=0)
-        ax.plot(energy[inside], values, color=colour, linewidth=0.9, label=style.literal(mode))
-    if "model_e" in table:
-        ax.plot(energy[inside], (_column(table, "model_e") - under)[inside], color=style.INK, linewidth=0.9)
-    ax.axhline(0.0, color=style.MUTED, linewidth=0.5)
-    ax.set_xlim(low, high)
-    _linear_limits(ax, table, inside, under)
-    has_zlp = "zlp_e" in table
-    ax.set_ylabel("counts − zero-loss − background (e⁻)" if has_zlp else "counts − background (e⁻)")
-    ax.legend(loc="upper right", ncols=2, columnspacing=0.8, fontsize=6.0)
-
-
-def _linear_limits(ax: Axes, table: pd.DataFrame, inside: np.ndarray, under: np.ndarray) -> None:
-    """Let the model and the well-known counts set the scale, not the noise left of a steep zero-loss tail."""
-    name = "model_e" if "model_e" in table else "counts_e"
-    shape = (_column(table, name) - under)[inside]
-    low, high = float(np.nanmin(shape)), float(np.nanmax(shape))
-    reach = max(high - low, 1e-12)
-    ax.set_ylim(min(low, 0.0) - 0.15 * reach, high + 0.45 * reach)
-
-
-def _draw_residual(ax: Axes, table: pd.DataFrame, limits: tuple[float, float]) -> None:
-    if "residual_sigma" not in table:
-        style.empty_note(ax, "no residual was stored")
-        return
-    energy, residual = _column(table, ENERGY), _column(table, "residual_sigma")
-    ax.axhspan(-2, 2, color="#eeeeee", linewidth=0)
-    ax.axhline(0, color=style.MUTED, linewidth=0.5)
-    inside = (energy >= limits[0]) & (energy <= limits[1]) & np.isfinite(residual)
-    ax.vlines(energy[inside], 0, residual[inside], color=style.PALETTE[0], linewidth=0.5)
-    ax.plot(energy[inside], residual[inside], ".", color=style.PALETTE[0], markersize=2)
-    reach = max(4.0, 1.1 * float(np.max(np.abs(residual[inside]), initial=0.0)))
-    ax.set(xlim=limits, ylim=(-reach, reach), xlabel=ENERGY_LABEL, ylabel="residual (σ)")
-
-
-def default_window(table: pd.DataFrame) -> tuple[float, float]:
-    """Return the loss range of the modes: where their components exceed 2 % of the tallest, with a margin."""
-    energy = _column(table, ENERGY)
-    modes = [_column(table, f"{mode}_e") for mode in component_names(table)]
-    total = np.sum(modes, axis=0) if modes else np.zeros_like(energy)
-    some = (energy > 0) & (total > 0.02 * max(float(np.nanmax(total[energy > 0], initial=0.0)), 1e-300))
-    if not modes or not some.any():
-        return max(float(energy.min()), 0.15 * float(energy.max())), float(energy.max())
-    low, high = float(energy[some].min()), float(energy[some].max())
-    # The zero-loss peak ends about where the first mode's centre begins to stand clear of it.
-    low = max(low, 0.5 * float(energy[int(np.argmax(np.where(energy > 0, modes[0], -1.0)))]))
-    return low, min(high + 0.1 * (high - low), float(energy.max()))
 
 
 def layer_spectra_of(table: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
@@ -147,15 +52,15 @@ def layer_spectra_of(table: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndar
         std = next((name for name in map(str, table.columns) if "std" in name), None)
         value = next(name for name in map(str, table.columns) if name.endswith("_e") and name != std)
         return {
-            str(layer): (_column(part, ENERGY), _column(part, value), _column(part, std) if std else None)
+            str(layer): (column(part, ENERGY), column(part, value), column(part, std) if std else None)
             for layer, part in table.groupby("layer", sort=False)
         }
     names = [name for name in map(str, table.columns) if name.endswith("_e") and "_std" not in name]
     return {
         name.removesuffix("_e").removesuffix("_mean"): (
-            _column(table, ENERGY),
-            _column(table, name),
-            next((_column(table, s) for s in (f"{name}_std", f"{name[:-2]}_std_e") if s in table), None),
+            column(table, ENERGY),
+            column(table, name),
+            next((column(table, s) for s in (f"{name}_std", f"{name[:-2]}_std_e") if s in table), None),
         )
         for name in names
     }
@@ -277,16 +182,16 @@ def plot_classic_route(
 
 
 def _draw_columns(ax: Axes, table: pd.DataFrame) -> None:
-    energy = _column(table, ENERGY)
+    energy = column(table, ENERGY)
     names = [str(name) for name in table.columns if str(name).endswith("_e")]
     for name, colour in style.colours(names).items():
-        values = _column(table, name)
+        values = column(table, name)
         ax.plot(energy, values, color=colour, label=style.literal(name.removesuffix("_e").replace("_", " ")))
         if f"{name}_std" in table:
-            std = _column(table, f"{name}_std")
+            std = column(table, f"{name}_std")
             ax.fill_between(energy, values - std, values + std, color=colour, alpha=0.3, linewidth=0)
     loss = energy > 0.15 * float(energy.max())
-    shown = np.concatenate([_column(table, name)[loss] for name in names]) if names and loss.any() else np.zeros(0)
+    shown = np.concatenate([column(table, name)[loss] for name in names]) if names and loss.any() else np.zeros(0)
     positive = shown[shown > 0]
     if positive.size and shown.min() > 0 and np.ptp(np.log10(positive)) > 1.3:
         ax.set_yscale("log")
@@ -295,12 +200,3 @@ def _draw_columns(ax: Axes, table: pd.DataFrame) -> None:
         low, high = style.robust_limits(shown, 0, 99.8)
         ax.set_ylim((low * 0.7 if ax.get_yscale() == "log" else low - 0.05 * (high - low)), high * 1.15)
     ax.legend(loc="upper right", fontsize=6.0)
-
-
-def _column(table: pd.DataFrame, name: Any) -> np.ndarray:
-    return np.asarray(table[name], dtype=float)
-
-
-def _positive(table: pd.DataFrame, name: str) -> np.ndarray:
-    values = _column(table, name)
-    return np.where(values > 0, values, np.nan)

@@ -144,10 +144,15 @@ def literal(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
-def layer_text(name: object) -> str:
+def subscripts(name: object) -> str:
     """Return a layer's name with chemical subscripts: CuO2 becomes CuO₂."""
     subscript = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-    return literal(re.sub(r"(?<=[A-Za-z])\d\b", lambda match: match.group().translate(subscript), str(name)))
+    return re.sub(r"(?<=[A-Za-z])\d\b", lambda match: match.group().translate(subscript), str(name))
+
+
+def layer_text(name: object) -> str:
+    """Return a layer's name with chemical subscripts, as matplotlib prints it."""
+    return literal(subscripts(name))
 
 
 def unit_text(unit: object) -> str:

@@ -23,6 +23,15 @@ def dock(viewer: Any, panel: Any, area: str = "right") -> Any:
     return panel
 
 
+def workbench(viewer: Any) -> Any:
+    """All panels, once they can be seen: a panel that cannot be seen does not follow the mouse."""
+    from phonon_eels.viewer.workbench import Workbench
+
+    bench = dock(viewer, Workbench(viewer))
+    wait_until(lambda: bench.spectrum is not None and bench.spectrum.isVisible())
+    return bench
+
+
 def world(session: Session, row: float, column: float) -> tuple[float, float]:
     scale, axes = session.scale_nm, session.image.scan
     return (axes[0].offset_nm + row * scale[0], axes[1].offset_nm + column * scale[1])

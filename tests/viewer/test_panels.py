@@ -14,7 +14,7 @@ from phonon_eels.viewer.linking import SELECTION
 from phonon_eels.viewer.opening import open_path
 from phonon_eels.viewer.sessions import Session
 from tests.viewer.conftest import let_qt_work, wait_until
-from tests.viewer.hands import add, click, dock, move, world
+from tests.viewer.hands import add, click, dock, move, workbench, world
 
 
 def test_manifest_and_what_it_names(screen: None, repository: Path) -> None:
@@ -114,10 +114,7 @@ def test_histogram_and_scatter_select_positions(opened: Any, session: Session) -
 
 
 def test_workbench_has_everything_and_leaves_nothing(opened: Any, session: Session) -> None:
-    from phonon_eels.viewer.workbench import Workbench
-
-    bench = dock(opened, Workbench(opened))
-    wait_until(lambda: bench.spectrum is not None)
+    bench = workbench(opened)
     assert opened.canvas.overlays.scale_bar.visible
     bench.spectrum.region.setCurrentText("whole scan")
     bench.spectrum.fit_region()
@@ -130,20 +127,14 @@ def test_workbench_has_everything_and_leaves_nothing(opened: Any, session: Sessi
 
 
 def test_the_viewer_closes_while_work_goes_on(opened: Any, session: Session) -> None:
-    from phonon_eels.viewer.workbench import Workbench
-
-    bench = dock(opened, Workbench(opened))
-    wait_until(lambda: bench.spectrum is not None)
+    bench = workbench(opened)
     bench.spectrum.window_button.setChecked(True)
     bench.spectrum.region.setCurrentText("whole scan")
     bench.spectrum.fit_region()
 
 
 def test_panels_wait_for_a_scan(viewer: Any, notices: list[str]) -> None:
-    from phonon_eels.viewer.workbench import Workbench
-
-    bench = dock(viewer, Workbench(viewer))
-    wait_until(lambda: bench.spectrum is not None)
+    bench = workbench(viewer)
     viewer.add_image(np.zeros((5, 5)), name="of others")
     move(viewer, (2.0, 2.0))
     click(viewer, (2.0, 2.0))
@@ -171,14 +162,11 @@ def test_results_of_the_snakemake_run_open(viewer: Any, repository: Path, tmp_pa
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    from phonon_eels.viewer.workbench import Workbench
-
     sessions = open_path(tmp_path / "results")
     assert [session.name for session in sessions] == ["modulated"]
     assert sessions[0].settings.seed == 3
     add(viewer, sessions[0])
-    bench = dock(viewer, Workbench(viewer))
-    wait_until(lambda: bench.spectrum is not None)
+    bench = workbench(viewer)
     move(viewer, world(sessions[0], 40, 20))
     assert bench.spectrum.plot.last.fit.good
     assert "Primary test: <b>claim" in bench.modulation.words.text()
