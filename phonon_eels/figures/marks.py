@@ -126,6 +126,11 @@ class Panel:
     legend_columns: int = 1
 
 
+def label_of(mark: Mark) -> str:
+    """Return the words of a mark in the legend, empty for none."""
+    return "" if isinstance(mark, Band | Span) else mark.label
+
+
 def padded(values: np.ndarray, share: float) -> Limits:
     """Return the range of the finite values, widened by a share of it at both ends."""
     finite = np.asarray(values, dtype=float)

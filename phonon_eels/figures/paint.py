@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phonon_eels.figures import style
-from phonon_eels.figures.marks import Band, Line, Mark, Panel, Points, Rule, Span, Steps
+from phonon_eels.figures.marks import Band, Line, Mark, Panel, Points, Rule, Span, Steps, label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +28,12 @@ def paint(ax: Axes, panel: Panel, *, legend: bool = True) -> None:
         ax.set_xticks([at for at, _ in panel.x_ticks], [word for _, word in panel.x_ticks])
     if panel.title:
         ax.set_title(style.literal(panel.title), fontsize=6, color=panel.title_colour)
-    if legend and any(getattr(mark, "label", "") for mark in panel.marks):
+    if legend and any(label_of(mark) for mark in panel.marks):
         ax.legend(loc="upper right", ncols=panel.legend_columns, columnspacing=0.8, fontsize=6.0)
 
 
 def _draw(ax: Axes, mark: Mark, log: bool) -> None:
-    label = style.literal(getattr(mark, "label", "")) or None
+    label = style.literal(label_of(mark)) or None
     match mark:
         case Line():
             y = np.where(mark.y > 0, mark.y, np.nan) if log else mark.y

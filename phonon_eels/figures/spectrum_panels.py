@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from phonon_eels.figures import style
 from phonon_eels.figures.marks import Limits, Line, Mark, Panel, Points, Rule, Span, Steps, edges_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENERGY = "energy_loss_mev"
 ENERGY_LABEL = "energy loss (meV)"
@@ -23,7 +26,7 @@ STEEP_MEV = 16.0
 
 View = Literal["log", "linear", "loss"]
 """Logarithmic, linear, or linear without zero-loss peak and background."""
-Table = Mapping[str, Any]
+Table: TypeAlias = "Mapping[str, Any] | pd.DataFrame"
 Pins = Sequence[tuple[str, np.ndarray, np.ndarray]]
 """(colour, energy_loss_mev, counts_e) of spectra to compare with."""
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
-from phonon_eels.figures.style import layer_colours, robust_limits
+from phonon_eels.errors import DataError
+from phonon_eels.figures.distributions import EVERYWHERE, histogram_panel, scatter_panel
+from phonon_eels.figures.marks import Panel as Description
+from phonon_eels.figures.style import robust_limits
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.background import later
-from phonon_eels.viewer.layers import KEY
+from phonon_eels.viewer.layers import maps_of
 from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
-from phonon_eels.viewer.notices import guarded, slot
+from phonon_eels.viewer.notices import guarded, slot, tell
 from phonon_eels.viewer.panel import Panel
-from phonon_eels.viewer.plots import INK, PALETTE, pen, pg, plot, plots, pretty
+from phonon_eels.viewer.plots import INK, Painter, pen, pg, plot, plots, save_as
 from phonon_eels.viewer.sessions import Session
 
-BINS = 40
 SELECT_DELAY_MS = 60
-MOST_POINTS = 20_000
 
 
 class DistributionsPanel(Panel):
@@ -32,6 +32,8 @@ class DistributionsPanel(Panel):
         self.viewer = napari_viewer
         self.session: Session | None = None
         self._user_chose = False
+        self._maps: dict[str, np.ndarray] = {}
+        self._x = self._y = np.zeros((0, 0))
         self._build()
         layers = later(self, LAYERS_DELAY_MS, self._layers_changed)
         self.link = ViewerLink(napari_viewer, on_move=self._moved, on_layers=layers.start)
@@ -54,11 +56,13 @@ class DistributionsPanel(Panel):
         self.words = QLabel("")
         self.words.setWordWrap(True)
         self.area = plots(self)
-        self.histogram = plot(self.area, 0, 0, y="positions")
-        self.scatter = plot(self.area, 1, 0)
-        self.legend = self.histogram.addLegend(offset=(4, 1), colCount=5, labelTextColor=INK, labelTextSize="8pt")
+        self.histogram, self.scatter = plot(self.area, 0, 0), plot(self.area, 1, 0)
+        self.painters = (Painter(self.histogram, legend=(4, 1)), Painter(self.scatter))
         self.span = pg.LinearRegionItem(brush=(230, 159, 0, 50), pen=pen("#B87800"))
         self.box = pg.RectROI((0, 0), (1, 1), pen=pen("#B87800", 2.0), rotatable=False)
+        self._here = pg.ScatterPlotItem(size=13, brush=None, pen=pen(INK, 2.0))
+        for item, tool in ((self.histogram, self.span), (self.scatter, self.box), (self.scatter, self._here)):
+            item.addItem(tool, ignoreBounds=True)
         self.span.sigRegionChanged.connect(lambda *_: self._chosen_by("span"))
         self.box.sigRegionChanged.connect(lambda *_: self._chosen_by("box"))
         self._by = ""
@@ -74,116 +78,90 @@ class DistributionsPanel(Panel):
         layout.addLayout(grid)
         layout.addWidget(self.area, 1)
         layout.addWidget(self.words)
-        layout.addWidget(self.clear)
+        buttons = QHBoxLayout()
+        save = QPushButton("save figure …")
+        save.clicked.connect(slot(self.save))
+        for button in (self.clear, save):
+            buttons.addWidget(button)
+        layout.addLayout(buttons)
         self.setMinimumWidth(330)
-
-    def _maps(self) -> dict[str, Any]:
-        """Return the image layers of the scan, by name."""
-        found = {}
-        for layer in self.viewer.layers:
-            entry = getattr(layer, "metadata", {}).get(KEY)
-            if (
-                entry
-                and entry["session"] is self.session
-                and type(layer).__name__ == "Image"
-                and entry["step"] != "window"
-            ):
-                found[layer.name] = layer
-        return found
 
     @guarded
     def _layers_changed(self) -> None:
         session = self.link.session()
-        self.session = session
-        names = list(reversed(self._maps()))
-        if names == [self.map_x.itemText(k) for k in range(self.map_x.count())]:
+        if session is self.session:
             return
-        wanted = []
+        self.clear_selection()
+        self.session = session
+        self._maps = {} if session is None else maps_of(session)
+        names = list(reversed(self._maps))
         for box, preferred in ((self.map_x, "energy (meV)"), (self.map_y, "area (e⁻)")):
             blocked = box.blockSignals(True)
             kept = box.currentText()
             box.clear()
             box.addItems(names)
             first = next((name for name in names if name.endswith(preferred)), names[0] if names else "")
-            wanted.append(kept if kept in names and self._user_chose else first)
-            box.setCurrentText(wanted[-1])
+            box.setCurrentText(kept if kept in names and self._user_chose else first)
             box.blockSignals(blocked)
         self._draw()
 
-    def _values(self, box: QComboBox) -> np.ndarray | None:
-        layer = self._maps().get(box.currentText())
-        return None if layer is None else np.asarray(layer.data, dtype=float)
-
-    def _groups(self, session: Session) -> dict[str, tuple[str, np.ndarray]]:
-        """Return name → (colour, mask) of what is drawn apart."""
+    def _groups(self, session: Session) -> dict[str, np.ndarray]:
         names = regions.layer_names(session) if self.by_layer.isChecked() else []
         if not names:
-            return {"all positions": (PALETTE[0], np.ones(session.shape, bool))}
-        colours = layer_colours(names)
-        return {name: (colours[name], regions.layer_mask(session, name)) for name in names}
+            return {EVERYWHERE: np.ones(session.shape, bool)}
+        return {name: regions.layer_mask(session, name) for name in names}
+
+    def describe(self) -> tuple[Description, Description] | None:
+        """Return what the two plots show, as `figures.plot_distributions` does; None where there is no map."""
+        session, x, y = self.session, self._maps.get(self.map_x.currentText()), self._maps.get(self.map_y.currentText())
+        if session is None or x is None or y is None:
+            return None
+        groups = self._groups(session)
+        labels = self.map_x.currentText(), self.map_y.currentText()
+        return histogram_panel(x, groups, labels[0]), scatter_panel(x, y, groups, *labels)
 
     @guarded
     def _draw(self) -> None:
-        self.histogram.clear()
-        self.scatter.clear()
-        self.legend.clear()
-        session, x, y = self.session, self._values(self.map_x), self._values(self.map_y)
         self.clear_selection()
-        if session is None or x is None or y is None or x.shape != session.shape:
+        self._here.setData([], [])
+        described = self.describe()
+        for tool in (self.span, self.box, self.area):
+            tool.setVisible(described is not None)
+        if described is None:
             self.words.setText("No maps yet: open a results folder, or run steps in the panel Analyse.")
             return
-        self._x, self._y = x, y
-        limits = [robust_limits(values, 0.5, 99.5) for values in (x, y)]
-        edges = np.linspace(*limits[0], BINS + 1)
-        groups = self._groups(session)
-        self._highest = 0.0
-        for name, (colour, mask) in groups.items():
-            counts, _ = np.histogram(x[mask & np.isfinite(x)], edges)
-            self._highest = max(self._highest, float(counts.max()))
-            curve = pg.PlotDataItem(edges, counts, stepMode="center", pen=pen(colour, 1.5))
-            self.histogram.addItem(curve)
-            self.legend.addItem(curve, pretty(name))
-        self._draw_points(groups, x, y)
-        self._place_tools(limits)
-        outside = int(np.count_nonzero(np.isfinite(x) & ((x < limits[0][0]) | (x > limits[0][1]))))
-        shown = int(np.count_nonzero(np.isfinite(x)))
+        for painter, panel in zip(self.painters, described, strict=True):
+            painter.paint(panel)
+        x = self._x = self._maps[self.map_x.currentText()]
+        self._y = self._maps[self.map_y.currentText()]
+        self._place_tools(*described)
+        low, high = robust_limits(x, 0.5, 99.5)
+        outside, shown = np.count_nonzero((x < low) | (x > high)), np.count_nonzero(np.isfinite(x))
         self.words.setText(
             f"{shown} of {x.size} positions have a value; {outside} lie beyond the histogram. Drag the span or the box: "
             f"what is inside lights up."
         )
 
-    def _draw_points(self, groups: dict[str, tuple[str, np.ndarray]], x: np.ndarray, y: np.ndarray) -> None:
-        every = max(math.ceil(x.size / MOST_POINTS), 1)
-        some = np.zeros(x.size, bool)
-        some[::every] = True
-        some = some.reshape(x.shape) & np.isfinite(x) & np.isfinite(y)
-        for colour, mask in groups.values():
-            here = mask & some
-            self.scatter.addItem(
-                pg.ScatterPlotItem(x[here], y[here], size=3, pen=None, brush=pg.mkBrush(colour + "90"))
-            )
-        if every > 1:
-            self.scatter.setTitle(f"every {every}th position", color=INK, size="8pt")
-        self._here = pg.ScatterPlotItem(size=13, brush=None, pen=pen(INK, 2.0))
-        self.scatter.addItem(self._here)
-        self.histogram.setLabel("bottom", self.map_x.currentText(), color=INK, **{"font-size": "11px"})
-        self.scatter.setLabel("bottom", self.map_x.currentText(), color=INK, **{"font-size": "11px"})
-        self.scatter.setLabel("left", self.map_y.currentText(), color=INK, **{"font-size": "11px"})
-
-    def _place_tools(self, limits: list[tuple[float, float]]) -> None:
+    def _place_tools(self, histogram: Description, scatter: Description) -> None:
         """Put span and box at the edge of the plots, holding nothing yet."""
-        (x0, x1), (y0, y1) = limits
+        (x0, x1), (y0, y1) = scatter.x_limits, scatter.y_limits
+        end = histogram.x_limits[1]
+        width = end - histogram.x_limits[0]
         self._by = "placing"
-        self.span.setRegion((x1 + 0.02 * (x1 - x0), x1 + 0.06 * (x1 - x0)))
-        self.box.setPos((x1 + 0.02 * (x1 - x0), y0))
-        self.box.setSize((0.08 * (x1 - x0), 0.15 * (y1 - y0)))
+        self.span.setRegion((end - 0.05 * width, end - 0.01 * width))
+        self.box.setPos((x1 - 0.08 * (x1 - x0), y0 + 0.02 * (y1 - y0)))
+        self.box.setSize((0.07 * (x1 - x0), 0.15 * (y1 - y0)))
         self._by = ""
-        self.histogram.addItem(self.span)
-        self.scatter.addItem(self.box)
-        self.histogram.setXRange(x0, x1 + 0.07 * (x1 - x0), padding=0.02)
-        self.histogram.setYRange(0.0, 1.5 * max(self._highest, 1.0), padding=0.0)  # room for the legend
-        self.scatter.setXRange(x0, x1 + 0.11 * (x1 - x0), padding=0.02)
-        self.scatter.setYRange(y0, y1, padding=0.04)
+
+    @guarded
+    def save(self) -> None:
+        """Ask for a file and write the figure that is shown."""
+        described = self.describe()
+        if described is None or self.session is None:
+            raise DataError("there is no map to save; open a results folder, or run steps in the panel Analyse")
+        written = save_as(self, described, f"{self.session.name}_distributions.png")
+        if written is not None:
+            tell(f"written: {written}")
 
     # --- links --------------------------------------------------------------------------------------------------
 
@@ -217,7 +195,7 @@ class DistributionsPanel(Panel):
 
     def _moved(self, place: Place) -> None:
         """Ring the point of the position under the mouse."""
-        if not self.isVisible() or place.session is not self.session or not hasattr(self, "_here"):
+        if not self.isVisible() or place.session is not self.session or not self._maps:
             return
         values = self._x[place.row, place.column], self._y[place.row, place.column]
         known = all(np.isfinite(values))

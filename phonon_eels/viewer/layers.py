@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,16 @@ Layer = tuple[Any, dict[str, Any], str]
 
 KEY = "phonon_eels"
 """Where a layer's metadata hold its `Session` ("session"), what it shows ("name", "step", "mode") and its unit."""
+
+FIRST = frozenset(
+    {
+        ("ingest", "haadf"), ("window", "window"), ("align_zlp", "zlp_shift_mev"), ("assign_layers", "layer"),
+        ("map_superstructure", "phase_rad"), ("fit_peaks", "status"), ("fit_peaks", "energy_mev"),
+        ("fit_peaks", "apparent_energy_mev"), ("fit_peaks", "energy_mev_std"), ("fit_peaks", "apparent_energy_mev_std"),
+        ("fit_peaks", "area_e"),
+    }
+)  # fmt: skip
+"""(step, name) of what is shown first; of the modes only the primary one."""
 
 SELECTION_COLOUR = "#00E5FF"
 NOTHING = (0.0, 0.0, 0.0, 0.0)
@@ -56,6 +66,31 @@ def layers_of(session: Session) -> list[Layer]:
         # napari's list begins with the topmost layer: there the primary mode's energies shall stand.
         *reversed(list(_mode_maps(session))),
     ]
+
+
+def first_layers(session: Session) -> list[Layer]:
+    """Return the layers that are there once a scan is opened; the panel Maps adds the others.
+
+    napari makes controls and graphics for every layer that it is given, 0.2 s each without a GPU, and all the maps of results
+    are nearly fifty. So first come what the crystal looks like, and the primary mode.
+    """
+    maps = session.maps("fit_peaks")
+    first = FIRST if maps is None else FIRST - {("align_zlp", "zlp_shift_mev")}
+    mode = None if maps is None else _ranked_modes(session, maps)[0]
+
+    def wanted(entry: Mapping[str, Any]) -> bool:
+        return entry.get("mode", mode) == mode and (entry["step"], entry["name"]) in first
+
+    return [layer for layer in layers_of(session) if wanted(layer[1]["metadata"][KEY])]
+
+
+def maps_of(session: Session) -> dict[str, np.ndarray]:
+    """Return the title and the values, (rows, columns), of every map of a session that has a number at each position."""
+    return {
+        keywords["name"]: np.asarray(values, dtype=float)
+        for values, keywords, kind in layers_of(session)
+        if kind == "image" and keywords["metadata"][KEY]["step"] != "window"
+    }
 
 
 def image_layer(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from phonon_eels.viewer.layers import KEY, Layer, layers_of, placed, selection_layer, session_of
+from phonon_eels.viewer.layers import KEY, Layer, first_layers, layers_of, placed, selection_layer, session_of
 from phonon_eels.viewer.sessions import Session
 
 LAYERS_DELAY_MS = 30
@@ -157,7 +157,7 @@ class ViewerLink:
         return added
 
     def show_session(self, session: Session) -> None:
-        """Show all layers of a session in place of those of its earlier results, or of the file that they are made from."""
+        """Show a session: its first layers, and those that were shown, in place of those of its earlier results, or of the file that they are made from."""
         old = []
         for layer in self.viewer.layers:
             found = session_of(layer)
@@ -168,8 +168,10 @@ class ViewerLink:
                 entry["session"] = session
             else:
                 old.append(layer)
-        shown = {layer.name for layer in old if layer.visible}
-        added = [self.show(layer) for layer in layers_of(session)]
+        there, shown = {layer.name for layer in old}, {layer.name for layer in old if layer.visible}
+        first = {keywords["name"] for _, keywords, _ in first_layers(session)}
+        layers = [layer for layer in layers_of(session) if layer[1]["name"] in first | there]
+        added = [self.show(layer) for layer in layers]
         for layer in old:
             self.viewer.layers.remove(layer)
         for layer in added:
@@ -177,6 +179,13 @@ class ViewerLink:
             layer.visible = layer.visible or layer.name in shown
         if added:
             self.viewer.layers.selection.active = added[-1]
+
+    def raise_map(self, layer: Any) -> None:
+        """Show a map above the other maps, and below what is marked on them."""
+        layers = self.viewer.layers
+        above = [k for k, other in enumerate(layers) if type(other).__name__ == "Image" and other.visible]
+        if above and above[-1] > layers.index(layer):
+            layers.move(layers.index(layer), above[-1] + 1)
 
     def show_selection(self, session: Session, mask: np.ndarray) -> None:
         """Light up positions; an empty mask takes the layer away."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from phonon_eels.viewer.layers import Layer, layers_of
+from phonon_eels.viewer.layers import Layer, first_layers
 
 PathOrPaths = str | Sequence[str]
 SAMPLES = ("bi2212_modulated", "bi2212_null")
@@ -34,7 +34,7 @@ def read_layers(path: PathOrPaths) -> list[Layer]:
     """
     from phonon_eels.viewer.opening import open_path
 
-    return [layer for one in _paths(path) for session in open_path(one) for layer in layers_of(session)]
+    return [layer for one in _paths(path) for session in open_path(one) for layer in first_layers(session)]
 
 
 def _paths(path: PathOrPaths) -> list[Path]:

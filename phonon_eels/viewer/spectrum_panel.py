@@ -11,6 +11,7 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 from phonon_eels.backends.select import select_backend
+from phonon_eels.figures.spectrum_panels import SIDES
 from phonon_eels.figures.style import robust_limits
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.background import Background, later
@@ -18,10 +19,10 @@ from phonon_eels.viewer.layers import default_window, image_layer, window_title
 from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
 from phonon_eels.viewer.notices import guarded, slot, tell, tell_problem
 from phonon_eels.viewer.panel import Panel
-from phonon_eels.viewer.plots import PIN_COLOURS
+from phonon_eels.viewer.plots import PICTURES, PIN_COLOURS
 from phonon_eels.viewer.running import Stoppable, Stopped
 from phonon_eels.viewer.sessions import Session
-from phonon_eels.viewer.spectrum_plot import RANGES, Shown, SpectrumPlot
+from phonon_eels.viewer.spectrum_plot import Shown, SpectrumPlot
 from phonon_eels.viewer.spectrum_words import export, values_html
 
 WINDOW_DELAY_MS = 120
@@ -83,7 +84,7 @@ class SpectrumPanel(Panel):
         self.log_button = self._button("log", "log", True, True)
         self.subtract_button = self._button("− zero-loss", "subtract", True, False)
         self.side = QComboBox()
-        self.side.addItems(RANGES)
+        self.side.addItems(SIDES)
         self.side.currentTextChanged.connect(lambda _: self._restyle())
         self.window_button = self._button("energy window", "window", True, False)
         self.region = QComboBox()
@@ -128,7 +129,7 @@ class SpectrumPanel(Panel):
         if action == "export":
             self._next_side = QShortcut(QKeySequence("Ctrl+Alt+G"), self)
             self._next_side.activated.connect(
-                lambda: self.side.setCurrentIndex((self.side.currentIndex() + 1) % len(RANGES))
+                lambda: self.side.setCurrentIndex((self.side.currentIndex() + 1) % len(SIDES))
             )
         return button
 
@@ -360,21 +361,14 @@ class SpectrumPanel(Panel):
             layer = self.link.show(made)
         layer.data, layer.contrast_limits_range, layer.contrast_limits = values, limits, limits
         layer.name, layer.visible = title, True
-        self._raise(layer)
-
-    def _raise(self, layer: Any) -> None:
-        """Show a map above the other maps, and below what is marked on them."""
-        layers = self.viewer.layers
-        above = [k for k, other in enumerate(layers) if type(other).__name__ == "Image" and other.visible]
-        if above and above[-1] > layers.index(layer):
-            layers.move(layers.index(layer), above[-1] + 1)
+        self.link.raise_map(layer)
 
     # --- export -------------------------------------------------------------------------------------------------
 
     @guarded
     def export(self) -> None:
         """Ask for a file and write what is shown."""
-        kinds = "Table (*.csv);;Picture (*.png);;HyperSpy signal (*.hspy)"
+        kinds = f"Table (*.csv);;{PICTURES};;HyperSpy signal (*.hspy)"
         path, _ = QFileDialog.getSaveFileName(self, "Export the spectrum", "spectrum.csv", kinds)
         if path:
             self.export_to(Path(path))
@@ -388,6 +382,6 @@ class SpectrumPanel(Panel):
         for (place, _), (_, energy, counts) in zip(self.pins, self._pinned(), strict=True):
             fit = place.session.fit_position(place.row, place.column)
             spectra.append((f"pin: {self._title(place)}", energy, counts, fit))
-        written = export(path, spectra)
+        written = export(path, spectra, self.plot.panels)
         tell("written: " + ", ".join(str(one) for one in written))
         return written

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.errors import OutputError
+from phonon_eels.figures.marks import Panel
+from phonon_eels.figures.spectrum_panels import spectrum_panels
 from phonon_eels.steps.report_numbers import plus_minus
 from phonon_eels.steps.spectrum_fit import SpectrumFit
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STORED_TOLERANCE_SIGMA = 0.5
-FORMATS = (".csv", ".png", ".hspy")
+PICTURES = (".png", ".svg", ".pdf")
+FORMATS = (".csv", *PICTURES, ".hspy")
 Stored = Mapping[str, Mapping[str, float | str]]
 
 
@@ -94,22 +97,27 @@ def _words(status: str) -> str:
     return status.replace("_", " ")
 
 
-def spectrum_table(energy_loss_mev: np.ndarray, counts_e: np.ndarray, fit: SpectrumFit | None) -> pd.DataFrame:
+def spectrum_columns(
+    energy_loss_mev: np.ndarray, counts_e: np.ndarray, fit: SpectrumFit | None
+) -> dict[str, np.ndarray]:
     """Return a spectrum as `mean_spectrum` of `fit_peaks` has it: counts, model, residual and every part, in electrons."""
+    if fit is None:
+        return {"energy_loss_mev": energy_loss_mev, "counts_e": counts_e}
+    return {
+        "energy_loss_mev": fit.energy_loss_mev,
+        "counts_e": fit.counts_e,
+        "counts_e_std": fit.std_e,
+        "model_e": fit.model_e,
+        "residual_sigma": fit.residual_sigma,
+        **{f"{name}_e": values for name, values in fit.components_e.items()},
+    }
+
+
+def spectrum_table(energy_loss_mev: np.ndarray, counts_e: np.ndarray, fit: SpectrumFit | None) -> pd.DataFrame:
+    """Return the columns of a spectrum as a table."""
     import pandas as pd
 
-    if fit is None:
-        return pd.DataFrame({"energy_loss_mev": energy_loss_mev, "counts_e": counts_e})
-    return pd.DataFrame(
-        {
-            "energy_loss_mev": fit.energy_loss_mev,
-            "counts_e": fit.counts_e,
-            "counts_e_std": fit.std_e,
-            "model_e": fit.model_e,
-            "residual_sigma": fit.residual_sigma,
-            **{f"{name}_e": values for name, values in fit.components_e.items()},
-        }
-    )
+    return pd.DataFrame(spectrum_columns(energy_loss_mev, counts_e, fit))
 
 
 def values_table(fit: SpectrumFit) -> pd.DataFrame:
@@ -124,13 +132,19 @@ def values_table(fit: SpectrumFit) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def export(path: Path, spectra: Sequence[tuple[str, np.ndarray, np.ndarray, SpectrumFit | None]]) -> list[Path]:
-    """Write spectra as a table, a picture of the first, or the first as a HyperSpy signal; the ending says which.
+def export(
+    path: Path,
+    spectra: Sequence[tuple[str, np.ndarray, np.ndarray, SpectrumFit | None]],
+    panels: Sequence[Panel] = (),
+) -> list[Path]:
+    """Write spectra as a table, the figure that is shown, or the first as a HyperSpy signal; the ending says which.
 
     Parameters
     ----------
     spectra
         (title, energy_loss_mev, counts_e, fit) of the one that is shown, then the pinned ones.
+    panels
+        What the figure shows; default: the first spectrum on a logarithmic axis.
 
     Returns
     -------
@@ -149,8 +163,9 @@ def export(path: Path, spectra: Sequence[tuple[str, np.ndarray, np.ndarray, Spec
         if ending == ".csv":
             return _write_tables(path, spectra)
         title, energy, counts, fit = spectra[0]
-        if ending == ".png":
-            return [_write_picture(path, spectrum_table(energy, counts, fit))]
+        if ending in PICTURES:
+            table = spectrum_columns(energy, counts, fit)
+            return [_write_picture(path, panels or spectrum_panels(table, counts=(energy, counts)), title)]
         return [_write_signal(path, title, energy, counts)]
     except OSError as problem:
         raise OutputError(f"{path} cannot be written ({problem}); choose another folder") from problem
@@ -173,10 +188,10 @@ def _write_tables(path: Path, spectra: Sequence[tuple[str, Any, Any, SpectrumFit
     return [path, beside]
 
 
-def _write_picture(path: Path, table: pd.DataFrame) -> Path:
-    from phonon_eels.figures import plot_mean_spectrum, save_figure
+def _write_picture(path: Path, panels: Sequence[Panel], title: str) -> Path:
+    from phonon_eels.figures import plot_panels, save_figure
 
-    save_figure(plot_mean_spectrum(table), path)
+    save_figure(plot_panels(panels, title=title), path)
     return path
 
 

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QMainWindow, QTabWidget, QVBoxLayout
 
 from phonon_eels.viewer.analyse_panel import AnalysePanel
 from phonon_eels.viewer.distributions_panel import DistributionsPanel
+from phonon_eels.viewer.maps_panel import MapsPanel
 from phonon_eels.viewer.modulation_panel import ModulationPanel
 from phonon_eels.viewer.notices import guarded
 from phonon_eels.viewer.panel import Panel
@@ -19,18 +20,19 @@ WIDTH = 350
 
 
 class Workbench(Panel):
-    """Tabs Analyse, Modulation and Distributions; it docks the spectrum below the image, and a scale bar in it."""
+    """Tabs Maps, Analyse, Modulation and Distributions; it docks the spectrum below the image, and a scale bar in it."""
 
     def __init__(self, napari_viewer: Any) -> None:
         """Make all panels."""
         super().__init__()
         self.viewer = napari_viewer
         self.tabs = QTabWidget()
+        self.maps = MapsPanel(napari_viewer)
         self.analyse = AnalysePanel(napari_viewer)
         self.modulation = ModulationPanel(napari_viewer)
         self.distributions = DistributionsPanel(napari_viewer)
         for name, panel in (
-            ("Analyse", self.analyse), ("Modulation", self.modulation), ("Distributions", self.distributions),
+            ("Maps", self.maps), ("Analyse", self.analyse), ("Modulation", self.modulation), ("Distributions", self.distributions),
         ):  # fmt: skip
             self.tabs.addTab(panel, name)
         layout = QVBoxLayout(self)

@@ -141,16 +141,21 @@ def viewer(screen: None, qapp: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator
     assert not threads, f"threads were left behind: {threads}"
 
 
-OUR_WIDGETS = {"SpectrumPanel", "AnalysePanel", "ModulationPanel", "DistributionsPanel", "Workbench", "SpectrumPlot"}
+OUR_WIDGETS = {
+    "SpectrumPanel",
+    "MapsPanel",
+    "AnalysePanel",
+    "ModulationPanel",
+    "DistributionsPanel",
+    "Workbench",
+    "SpectrumPlot",
+}
 
 
 @pytest.fixture
 def opened(viewer: Any, session: Any) -> Any:
-    """The viewer with the results in it; of the modes only the primary one, since napari takes its time for a layer."""
-    from phonon_eels.viewer.layers import layers_of
+    """The viewer with the results in it, as they are opened."""
+    from tests.viewer.hands import add
 
-    for data, keywords, kind in layers_of(session):
-        entry = keywords["metadata"]["phonon_eels"]
-        if entry.get("mode", "CuO78") == "CuO78" and not entry["name"].startswith(("fwhm", "status", "mode_status")):
-            getattr(viewer, f"add_{kind}")(data, **keywords)
+    add(viewer, session)
     return viewer

@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from phonon_eels.viewer.layers import layers_of
+from phonon_eels.viewer.layers import first_layers
 from phonon_eels.viewer.sessions import Session
 from tests.viewer.conftest import let_qt_work, wait_until
 
 
 def add(viewer: Any, session: Session) -> None:
-    for data, keywords, kind in layers_of(session):
+    for data, keywords, kind in first_layers(session):
         getattr(viewer, f"add_{kind}")(data, **keywords)
 
 

@@ -110,7 +110,7 @@ def test_histogram_and_scatter_select_positions(opened: Any, session: Session) -
     panel.map_y.setCurrentText("zero-loss FWHM (meV)")
     assert SELECTION not in opened.layers
     panel.by_layer.setChecked(False)
-    assert len(panel.histogram.listDataItems()) == 1
+    assert len(panel.describe()[0].marks) == 1
 
 
 def test_workbench_has_everything_and_leaves_nothing(opened: Any, session: Session) -> None:

@@ -17,7 +17,7 @@ from phonon_eels.backends.select import select_backend
 from phonon_eels.config import Settings
 from phonon_eels.errors import DataError, InputFileError, OutputError
 from phonon_eels.viewer import regions
-from phonon_eels.viewer.layers import KEY, layers_of, session_of
+from phonon_eels.viewer.layers import KEY, first_layers, layers_of, session_of
 from phonon_eels.viewer.opening import open_path
 from phonon_eels.viewer.reading import get_reader, open_modulated, read_layers
 from phonon_eels.viewer.running import Job, Stopped, folder_name, run_job
@@ -100,7 +100,7 @@ def test_only_our_files_have_a_reader(scan: Path, results: Path, tmp_path: Path)
     assert get_reader(str(tmp_path)) is None
     assert get_reader("picture.tif") is None
     assert get_reader([]) is None
-    assert len(read_layers(str(results.parent))) == len(layers_of(open_path(results)[0]))
+    assert len(read_layers(str(results.parent))) == len(first_layers(open_path(results)[0]))
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path, results: Path) -> None:

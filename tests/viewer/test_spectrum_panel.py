@@ -69,10 +69,11 @@ def test_pins_are_compared_and_marked(spectrum: Any, opened: Any, session: Sessi
     assert np.allclose(layer.data[-1], world(session, 10, 7))
     assert str(layer.units[0]) == "nanometer"
     assert opened.layers.selection.active is active
-    assert len(spectrum.plot._pins) == 6
+    drawn = {mark.colour for mark in spectrum.plot.panels[0].marks if type(mark).__name__ == "Line"}
+    assert {colour for _, colour in spectrum.pins} <= drawn
     spectrum.clear_pins()
     assert PINS not in opened.layers
-    assert not spectrum.plot._pins
+    assert not spectrum.plot.last.pins
 
 
 def test_region_of_a_layer_and_of_a_shape(spectrum: Any, opened: Any, session: Session) -> None:
@@ -129,8 +130,10 @@ def test_ways_to_draw_a_spectrum(spectrum: Any, opened: Any, session: Session) -
     assert top > np.nanmax(spectrum.plot.last.counts_e)
     spectrum.subtract_button.click()
     fit = spectrum.plot.last.fit
-    drawn = spectrum.plot._sum.getData()[1]
-    assert np.allclose(drawn, fit.model_e - fit.components_e["zlp"] - fit.components_e["background"])
+    total = spectrum.plot.panels[0].marks[-1]
+    drawn = spectrum.plot.above.items(total)[0].getData()
+    wanted = fit.model_e - fit.components_e["zlp"] - fit.components_e["background"]
+    assert np.allclose(drawn[1], wanted[np.isin(fit.energy_loss_mev, drawn[0])])
     assert spectrum.plot.main.vb.viewRange()[1][1] < top
 
 
