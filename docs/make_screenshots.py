@@ -66,7 +66,7 @@ class Camera:
         """Open the results in a new window."""
         import napari
 
-        from phonon_eels.viewer.layers import layers_of
+        from phonon_eels.viewer.layers import first_layers
         from phonon_eels.viewer.opening import open_path
         from phonon_eels.viewer.workbench import Workbench
 
@@ -78,7 +78,7 @@ class Camera:
         self.wait(lambda: self.bench.spectrum is not None)
         self.spectrum = self.bench.spectrum
         self.session = open_path(results)[0]
-        for data, keywords, kind in layers_of(self.session):
+        for data, keywords, kind in first_layers(self.session):
             getattr(self.viewer, f"add_{kind}")(data, **keywords)
         self.rest()
         self.viewer.reset_view()
@@ -98,6 +98,7 @@ class Camera:
             "viewer_modulation": self.the_modulation,
             "viewer_distributions": self.the_distributions,
             "viewer_analyse": self.the_form,
+            "viewer_maps": self.the_maps,
         }
 
     def take(self, name: str, scene: Callable[[], None]) -> tuple[str, int]:
@@ -161,6 +162,13 @@ class Camera:
         self.spectrum.subtract_button.setChecked(False)
         self.show("CuO78 energy σ (meV)")
         self.bench.tabs.setCurrentWidget(self.bench.analyse)
+
+    def the_maps(self) -> None:
+        """The list of all maps, one of them added."""
+        self.bench.tabs.setCurrentWidget(self.bench.maps)
+        for layer in self.viewer.layers:
+            layer.visible = layer.name == "HAADF"
+        self.bench.maps.add("BiO38 energy (meV)", visible=True)
 
     def wait(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
         """Let Qt work until something is so."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from phonon_eels.viewer.layers import Layer, first_layers
 
 PathOrPaths = str | Sequence[str]
+NO_LAYERS = [(None,)]
+"""napari's word for "read, and there is nothing to show"."""
 SAMPLES = ("bi2212_modulated", "bi2212_null")
 
 
@@ -21,7 +24,7 @@ def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[Layer]] | None
         bool(result_folders(one)) if one.is_dir() and one.suffix != ".zspy" else one.suffix.lower() in SUFFIXES
         for one in paths
     ]
-    return read_layers if paths and all(ours) else None
+    return read_or_tell if paths and all(ours) else None
 
 
 def read_layers(path: PathOrPaths) -> list[Layer]:
@@ -35,6 +38,22 @@ def read_layers(path: PathOrPaths) -> list[Layer]:
     from phonon_eels.viewer.opening import open_path
 
     return [layer for one in _paths(path) for session in open_path(one) for layer in first_layers(session)]
+
+
+def read_or_tell(path: PathOrPaths) -> list[Any]:
+    """Open files and results folders for napari: what cannot be read is said in our words, the others open.
+
+    napari would say of an exception only that the plugin failed, and ask for another plugin.
+    """
+    from phonon_eels.viewer.notices import tell_problem
+
+    layers: list[Any] = []
+    for one in _paths(path):
+        try:
+            layers += read_layers(str(one))
+        except Exception as problem:  # at the border to napari, as in the slots of the panels
+            tell_problem(problem)
+    return layers or NO_LAYERS
 
 
 def _paths(path: PathOrPaths) -> list[Path]:
@@ -60,11 +79,11 @@ def sample_path(name: str) -> Path:
     raise InputFileError(f"the sample {name}.hspy is not installed; make it with `phonon-eels simulate --sample DIR`")
 
 
-def open_modulated() -> list[Layer]:
+def open_modulated() -> list[Any]:
     """Open the simulated Bi2212 scan with a modulation."""
-    return read_layers(str(sample_path(SAMPLES[0])))
+    return read_or_tell(str(sample_path(SAMPLES[0])))
 
 
-def open_null() -> list[Layer]:
+def open_null() -> list[Any]:
     """Open its twin without a modulation."""
-    return read_layers(str(sample_path(SAMPLES[1])))
+    return read_or_tell(str(sample_path(SAMPLES[1])))

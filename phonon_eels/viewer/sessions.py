@@ -155,25 +155,27 @@ class Session:
             energies_mev=np.array([stored.get(name, {}).get("energy_mev", np.nan) for name in fitter.model.mode_names]),
         )
 
-    def stored(self, row: int, column: int) -> dict[str, dict[str, float | str]]:
-        """Return what the results say of every mode at a position: mode → energy, area, their deviations, status."""
+    @cached_property
+    def _stored(self) -> dict[str, np.ndarray]:
+        """Values by mode, row and column; taking them out of the maps for every move of the mouse would take as long as the fit."""
         maps = self.maps("fit_peaks")
         if maps is None:
             return {}
         energy = energy_name(maps)
         names = {
-            "energy_mev": energy,
-            "energy_mev_std": f"{energy}_std",
-            "area_e": "area_e",
-            "area_e_std": "area_e_std",
-        }
-        words = str(maps["mode_status"].attrs["flag_meanings"]).split()
+            "energy_mev": energy, "energy_mev_std": f"{energy}_std", "area_e": "area_e", "area_e_std": "area_e_std",
+        }  # fmt: skip
+        words = np.array(str(maps["mode_status"].attrs["flag_meanings"]).split())
+        values = {key: np.asarray(maps[name].values, dtype=float) for key, name in names.items()}
+        return values | {"status": words[maps["mode_status"].values.astype(int)], "mode": maps["mode"].values}
+
+    def stored(self, row: int, column: int) -> dict[str, dict[str, float | str]]:
+        """Return what the results say of every mode at a position: mode → energy, area, their deviations, status."""
+        found = dict(self._stored)
+        modes = found.pop("mode", np.zeros(0))
         return {
-            str(mode): {
-                **{key: float(maps[name].values[m, row, column]) for key, name in names.items()},
-                "status": words[int(maps["mode_status"].values[m, row, column])],
-            }
-            for m, mode in enumerate(maps["mode"].values)
+            str(mode): {key: values[m, row, column].item() for key, values in found.items()}
+            for m, mode in enumerate(modes)
         }
 
     def region_spectrum(self, inside: np.ndarray, backend: Backend) -> SpectrumFit:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout
 
 from phonon_eels.backends.select import select_backend
 from phonon_eels.figures.spectrum_panels import SIDES
@@ -27,6 +27,7 @@ from phonon_eels.viewer.spectrum_words import export, values_html
 
 WINDOW_DELAY_MS = 120
 HEIGHT = 240
+VALUES_WIDTH = 370
 REGION_DELAY_MS = 250
 DRAWN, WHOLE = "drawn shape", "whole scan"
 HINT = "Move the mouse over the image. Click: hold the position. Shift-click: pin it. Ctrl-click: sum its layer."
@@ -78,7 +79,6 @@ class SpectrumPanel(Panel):
         self.values.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self.values.setWordWrap(True)
         self.values.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.values.setFixedWidth(370)
         self.values.setMargin(4)
         self.values.setStyleSheet("background: white; color: #1a1a1a; font-size: 11px;")
         self.log_button = self._button("log", "log", True, True)
@@ -103,7 +103,7 @@ class SpectrumPanel(Panel):
         bar.addStretch(1)
         middle = QHBoxLayout()
         middle.addWidget(self.plot, 1)
-        middle.addWidget(self.values)
+        middle.addWidget(self._apart(self.values))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
         layout.setSpacing(2)
@@ -111,6 +111,17 @@ class SpectrumPanel(Panel):
         layout.addLayout(middle, 1)
         self.setMinimumHeight(HEIGHT)
         self._restyle()
+
+    @staticmethod
+    def _apart(label: QLabel) -> QScrollArea:
+        """Put a label where a new text does not lay out the whole window, image included, anew: that takes longer than the fit."""
+        area = QScrollArea()
+        area.setWidget(label)
+        area.setWidgetResizable(True)
+        area.setFixedWidth(VALUES_WIDTH)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        return area
 
     def _button(self, text: str, action: str, checkable: bool = False, checked: bool = False) -> QPushButton:
         """Return a button with its shortcut; a checkable one restyles, the others call the method of that name."""
