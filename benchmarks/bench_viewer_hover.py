@@ -100,17 +100,17 @@ class Paints:
         GraphicsView.paintEvent = paint
 
 
-def time_moves(viewer: Any, panel: Any, session: Any, moves: int) -> np.ndarray:
-    """Return the milliseconds of every move, from the mouse event until the plot is painted."""
+def time_moves(viewer: Any, panel: Any, session: Any, moves: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return milliseconds, and milliseconds of processors, of every move: from the mouse event until the plot is painted."""
     from qtpy.QtWidgets import QApplication
 
     rng, paints = np.random.default_rng(1), Paints(panel.plot._area)
-    scale, taken = session.scale_nm, []
+    scale, taken, used = session.scale_nm, [], []
     for row, column in rng.integers((0, 0), session.shape, (moves + 5, 2)):
         event = SimpleNamespace(position=(row * scale[0], column * scale[1]), type="mouse_move", modifiers=())
         for _ in range(3):  # what the last move left to do
             QApplication.processEvents()
-        start, drawn = time.perf_counter(), panel.plot.last
+        start, processors, drawn = time.perf_counter(), time.process_time(), panel.plot.last
         for callback in list(viewer.mouse_move_callbacks):
             callback(viewer, event)
         while panel.plot.last is drawn:
@@ -120,7 +120,8 @@ def time_moves(viewer: Any, panel: Any, session: Any, moves: int) -> np.ndarray:
             QApplication.processEvents()
         assert (panel.place.row, panel.place.column) == (row, column)
         taken.append(1e3 * (time.perf_counter() - start))
-    return np.array(taken[5:])  # the first ones load compiled code
+        used.append(1e3 * (time.process_time() - processors))
+    return np.array(taken[5:]), np.array(used[5:])  # the first ones load compiled code
 
 
 def time_matplotlib(shown: Any, moves: int) -> np.ndarray:
@@ -176,7 +177,7 @@ def main() -> int:
         for data, keywords, kind in first_layers(session):
             getattr(viewer, f"add_{kind}")(data, **keywords)
         session.fitter  # noqa: B018 (built once, when the first spectrum is shown)
-        taken = time_moves(viewer, panel, session, moves)
+        taken, used = time_moves(viewer, panel, session, moves)
         assert panel.plot.last.fit is not None
         peer = time_matplotlib(panel.plot.last, max(moves // 4, 5))
         read = [
@@ -191,6 +192,7 @@ def main() -> int:
     )
     print(f"{'':46s} {'min':>7s} {'median':>7s} {'95 %':>7s} {'max':>7s}")
     print(words("move to painted spectrum", taken))
+    print(words("  the same in processor time, all threads", used))
     print(words("  of it reading", np.array(read)))
     print(words("  of it reading (again) and fitting", np.array(fit)))
     print(words("matplotlib Agg, drawing alone", peer))

@@ -112,6 +112,7 @@ class Camera:
 
     def show(self, *names: str) -> None:
         """Show these layers and no others."""
+        self.bench.maps.add(*(name for name in names if name not in self.viewer.layers))
         for layer in self.viewer.layers:
             layer.visible = layer.name in names
         self.viewer.layers.selection.active = self.viewer.layers[names[-1]]

@@ -69,7 +69,7 @@ def spectrum_panels(
     marks = tuple(_loss_marks(table, limits, word) if view == "loss" else _count_marks(table, counts, pins, word))
     heights = {"log": _log_limits, "linear": _linear_limits, "loss": _loss_limits}[view](table, counts, limits)
     less = "phonons (e⁻)" if "zlp_e" in table else "loss (e⁻)"
-    y_label = less if view == "loss" else "e⁻ per channel"
+    y_label = less if view == "loss" else "e⁻ / channel"
     above = Panel(marks, ENERGY_LABEL, y_label, limits, heights, view == "log", legend_columns=2)
     return above, _residual_panel(table, limits)
 

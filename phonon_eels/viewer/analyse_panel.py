@@ -41,8 +41,8 @@ SHORTCUTS = (
     ("Ctrl+Alt+A", "run_all", "run every step"),
     ("Ctrl+Alt+K", "cancel", "stop at the next block; results of finished steps stay"),
     ("Ctrl+Alt+C", "copy_config", "copy the settings, for pipelines/config.yaml"),
-    ("Ctrl+Alt+O", "load_config", "read settings from a file, or from pipelines/config.yaml"),
-    ("Ctrl+Alt+S", "save_settings", "write the settings, for `phonon-eels run --config`"),
+    ("Ctrl+Alt+I", "load_config", "read settings from a file, or from pipelines/config.yaml"),
+    ("Ctrl+Alt+Y", "save_settings", "write the settings, for `phonon-eels run --config`"),
 )
 
 

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 
 from phonon_eels.errors import DataError
 from phonon_eels.figures.marks import Panel as Description
-from phonon_eels.figures.marks import Points
+from phonon_eels.figures.marks import Points, label_of
 from phonon_eels.figures.phase_panels import amplitude_of, gap_panel, p_text, period_panel, phase_panel, ranked_pairs
 from phonon_eels.figures.style import subscripts
 from phonon_eels.steps.report_numbers import plus_minus
@@ -54,10 +54,10 @@ class ModulationPanel(Panel):
         self.words.setTextFormat(Qt.TextFormat.RichText)
         self.area = plots(self)
         self.gap, self.energies, self.periods = (plot(self.area, row, 0) for row in range(3))
-        for row, stretch in enumerate((3, 5, 3)):
+        for row, stretch in enumerate((3, 7, 4)):
             self.area.ci.layout.setRowStretchFactor(row, stretch)
         self.painters = {
-            "gap": Painter(self.gap, legend=(-4, 0)), "energies": Painter(self.energies), "periods": Painter(self.periods),
+            "gap": Painter(self.gap), "energies": Painter(self.energies, title=False), "periods": Painter(self.periods),
         }  # fmt: skip
         self.gap.getAxis("bottom").setStyle(showValues=False)
         self.gap.setXLink(self.energies)
@@ -142,17 +142,19 @@ class ModulationPanel(Panel):
         return shown
 
     def _sentence(self, session: Session, row: Mapping[str, Any]) -> str:
-        """What the titles of the plots do not say: phase, corrected p-value, replication and verdict."""
+        """What stands beside the plots: amplitude, phase, p-value, replication and verdict, and where the gap is from."""
         p_value = float(row.get("p_value", math.nan))
         test = p_text(p_value) if math.isfinite(p_value) else "not testable"
         if row.get("role") == "secondary" and math.isfinite(float(row.get("p_value_holm", math.nan))):
             test += f" (for all secondary tests together: {p_text(float(row['p_value_holm']))})"
         amplitude = plus_minus(row.get("amplitude_mev"), row.get("amplitude_mev_std"), "meV")
         phase = plus_minus(row.get("phase_rad"), row.get("phase_rad_std"), "rad")
+        gap = [label_of(mark) for mark in self.painters["gap"].panel.marks if label_of(mark)]
         verdict = session.results[STEP].summary.get("verdict", "")
         return (
             f"amplitude <b>{amplitude}</b>, phase {phase}, <b>{escape(test)}</b>, {int(row.get('n_units', 0))} planes"
             + (f"<br>Primary test: <b>{verdict}</b>" if row.get("role") == "primary" else "")
+            + (f"<br>Gap: {escape(', '.join(gap))}" if gap else "")
         )
 
     @guarded

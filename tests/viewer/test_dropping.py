@@ -154,7 +154,7 @@ def test_dialogs_of_the_spectrum(
     answers.append(str(tmp_path / "spectrum.xyz"))
     panel.export()
     assert "the ending says the format" in notices[-1]
-    answers.append(str(tmp_path / "missing" / "spectrum.csv"))
+    answers.append(str(tmp_path / "missing" / "spectrum.png"))
     panel.export()
     assert "choose another folder" in notices[-1]
 
