@@ -26,7 +26,8 @@ from phonon_eels.viewer.plots import PALETTE, Painter, pen, pg, plot, plots, sav
 from phonon_eels.viewer.sessions import Session
 
 CHOSEN = PALETTE[5]
-UNLIMITED = 10_000.0
+HEIGHTS = {"gap": 82.0, "energies": 10_000.0, "periods": 104.0}
+"""Largest heights in pixels: what room there is belongs to the energies."""
 STEP = "measure_modulation"
 
 
@@ -71,7 +72,7 @@ class ModulationPanel(Panel):
         save = QPushButton("save figure …")
         save.clicked.connect(slot(self.save))
         bottom = QHBoxLayout()
-        hint = QLabel("Click a point: its positions light up; click again: they go out.")
+        hint = QLabel("Click a point: its positions light up.")
         hint.setWordWrap(True)
         bottom.addWidget(hint, 1)
         bottom.addWidget(save)
@@ -108,7 +109,7 @@ class ModulationPanel(Panel):
         shown = {} if session is None or self.pair.currentData() is None else self.describe(session)
         for name, painter in self.painters.items():
             painter.item.setVisible(name in shown)
-            painter.item.setMaximumHeight(UNLIMITED if name in shown else 0.0)
+            painter.item.setMaximumHeight(HEIGHTS[name] if name in shown else 0.0)
             if name in shown:
                 painter.paint(shown[name])
             else:

@@ -27,6 +27,8 @@ LOOKS = frozenset({"width_pt", "size_pt", "fill", "opacity"})
 
 PIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FONT_PX = 11
+ONE_LINE_PX, TWO_LINES_PX = 36, 50
+"""Height of the words under a plot: values in one or two lines, and what they are."""
 
 
 def plots(parent: Any = None) -> Any:
@@ -137,6 +139,9 @@ class Painter:
             axis = self.item.getAxis(side)
             if words and axis.style["showValues"]:
                 axis.setLabel(words, color=INK, **{"font-size": f"{FONT_PX}px"})
+        bottom = self.item.getAxis("bottom")
+        if bottom.style["showValues"]:
+            bottom.setHeight(TWO_LINES_PX if any("\n" in word for _, word in panel.x_ticks) else ONE_LINE_PX)
         self.item.getAxis("left").setLogMode(False, panel.log_y)
         self.item.getAxis("bottom").setTicks([list(panel.x_ticks)] if panel.x_ticks else None)
         title = "\n".join([part for part in (panel.title, *rules) if part]) if self._shows_title else ""
