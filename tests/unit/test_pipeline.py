@@ -224,7 +224,8 @@ class TestWhatAStepIsGiven:
         assert (normalise.seed, normalise.route, dict(normalise.acquisition_settings)) == (0, "forward", {})
         assert (fit.seed, fit.route, dict(fit.acquisition_settings)) == (0, "classic", {})
         assert (report.seed, report.route, report.acquisition_settings["temperature_k"]) == (5, "classic", 90)
-        assert set(fit.tables) == set(fit.summaries) == {"register_frames", "align_zlp", "calibrate", "normalise"}
+        needed = {"register_frames", "align_zlp", "calibrate", "normalise", "subtract_zlp", "deconvolve"}
+        assert set(fit.tables) == set(fit.summaries) == needed
         assert set(fit.maps) == {"align_zlp"}
         assert float(fit.maps["align_zlp"]["height_nm"][0, 0]) == len("align_zlp")
         assert fit.tables["align_zlp"]["sizes"]["height_nm"][0] == 1.0 / 3.0
