@@ -30,6 +30,7 @@ KINDS = {"odd_even": "odd against even frames", "first_last": "first against las
 NAMES = {"odd_even": ("odd", "even"), "first_last": ("first", "last")}
 ONE_FRAME = "one frame: there are no halves to compare"
 FAILED_P = 0.01
+SMALL_SHARE = 0.1
 MIN_RELIABILITY = 0.1
 """Covariates whose change between halves is noise to more than 90 % tell nothing."""
 ZERO_LOSS_HEIGHT, LOG_WIDTH = 0, 2
@@ -254,6 +255,8 @@ def halves_verdict(difference: MeanAmplitude, amplitude: float) -> tuple[str, st
         return "fail", "the halves differ by a third of the amplitude or more"
     if difference.amplitude_std > 0.5 * amplitude:
         return "no power", "a difference of half of the amplitude would not be seen"
+    if difference.p_value <= FAILED_P and difference.amplitude >= SMALL_SHARE * amplitude:
+        return "not distinguished", "the halves differ, by less than a third of the amplitude"
     if difference.p_value <= FAILED_P:
-        return "pass", "the halves differ, but by less than a third of the amplitude"
+        return "pass", "the halves differ, but by less than a tenth of the amplitude"
     return "pass", "both halves show the same within their errors"

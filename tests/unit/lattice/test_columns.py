@@ -57,6 +57,8 @@ def test_positions_that_atomap_finds(tmp_path):
     scene = make_scene(in_plane_nm=0.0, noise=0.02)
     positions = atomap.get_atom_positions(hs.signals.Signal2D(scene.haadf), separation=3)
     lattice = atomap.Sublattice(positions, image=scene.haadf)
+    lattice.find_nearest_neighbors()
+    lattice.refine_atom_positions_using_center_of_mass(percent_to_nn=0.3, show_progressbar=False)
     file = tmp_path / "columns.npz"
     np.savez(file, x_position=lattice.x_position, y_position=lattice.y_position)
     result = assign(scene.haadf, STEP_NM, columns_file=str(file))[2]

@@ -53,7 +53,8 @@ def test_a_covariate_that_stands_still_tells_nothing():
     ("difference", "amplitude", "verdict"),
     [
         (mean(0.02, 0.05, 0.6), 1.0, "pass"),
-        (mean(0.2, 0.03, 1e-4), 1.0, "pass"),
+        (mean(0.05, 0.005, 1e-4), 1.0, "pass"),
+        (mean(0.2, 0.03, 1e-4), 1.0, "not distinguished"),
         (mean(0.6, 0.05, 1e-4), 1.0, "fail"),
         (mean(0.3, 0.6, 0.5), 1.0, "no power"),
         (mean(0.3, 0.1, float("nan")), 1.0, "no power"),
