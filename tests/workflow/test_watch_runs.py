@@ -29,11 +29,15 @@ def start(repository: Path, folder: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait(met: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait(met: Callable[[], bool], process: subprocess.Popen[str], folder: Path) -> None:
     deadline = time.monotonic() + 900
     while not met():
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline
+        failed = [
+            path for path in folder.glob("results/*/logs/*.json") if '"state": "failed"' in path.read_text("utf-8")
+        ]
+        assert not failed, failed[0].read_text("utf-8")
         time.sleep(0.1)
 
 
@@ -55,21 +59,21 @@ def test_stopped_in_a_fit_and_started_again(repository: Path, tmp_path: Path) ->
     report = tmp_path / "results" / "first" / "report" / "report.html"
 
     process = start(repository, tmp_path)
-    wait(lambda: (tmp_path / ".datasets.tsv.watch").exists(), process)
+    wait(lambda: (tmp_path / ".datasets.tsv.watch").exists(), process, tmp_path)
     (tmp_path / "in" / "first.hspy").write_bytes(whole)
     (tmp_path / "in" / "half.hspy").write_bytes(whole[: len(whole) // 2])
-    wait(lambda: bool(list(tmp_path.glob("results/first/.fit_peaks.tmp-*"))), process)
+    wait(lambda: bool(list(tmp_path.glob("results/first/.fit_peaks.tmp-*"))), process, tmp_path)
     stop(process, signal.SIGINT)
     assert not report.exists()
     assert not list(tmp_path.glob("results/first/.fit_peaks.tmp-*"))
 
     process = start(repository, tmp_path)
-    wait(report.exists, process)
+    wait(report.exists, process, tmp_path)
     made = report.stat().st_mtime_ns
     ingested = (tmp_path / "results" / "first" / "ingest" / "summary.json").stat().st_mtime_ns
     # The half one grows to its end while the watcher looks.
     (tmp_path / "in" / "half.hspy").write_bytes(whole)
-    wait((tmp_path / "results" / "half" / "report" / "report.html").exists, process)
+    wait((tmp_path / "results" / "half" / "report" / "report.html").exists, process, tmp_path)
     stop(process, signal.SIGTERM)
     assert [row.name for row in read_rows(tmp_path / "datasets.tsv")] == ["first", "half"]
     assert report.stat().st_mtime_ns == made
