@@ -119,8 +119,9 @@ def fit_block(
     lags: Array,  # correlations of the noise that channels share, (0,) for none
     likelihood: int,
     first_channel: int,  # of the window, from the zero-loss channel
-    energies_mev: Array, dispersion_mev: float, reference: Array, background: Array, kind: int,
-    factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float,
+    energies_mev: Array, dispersion_mev: float,
+    reference: Array,  # see `kernels.forward.evaluate`; (…,) for all, or (positions, …) where frames were added
+    background: Array, kind: int, factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float,
     free: Array,  # (positions, parameters)
     lower: Array, upper: Array,
     prior_mean: Array,  # (positions, parameters)
@@ -140,7 +141,7 @@ def fit_block(
     n_modes = tables.shape[0]
     z = np.empty(n)
     var = np.ones(n)
-    jacobian = np.empty((n_params, n))
+    jacobian = np.empty((2 * n_params + 1, n))  # the second half is scratch of `evaluate`
     corrections = np.empty((n_modes, 4, n))
     rows = np.empty((n_params + 5, n))
     vectors = np.empty((5, n))
@@ -151,15 +152,16 @@ def fit_block(
     bits = np.empty(2 * n, np.int64)
     no_bad = np.empty(0, np.bool_)
     for p in range(counts.shape[0]):
+        own = reference[p] if reference.ndim == 2 else reference
         n_index = fit_position(
             p, counts, bad, variance, zero_channel, gain, dark_level, shift_e, lags, likelihood, first_channel, energies_mev,
-            dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper,
+            dispersion_mev, own, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper,
             prior_mean, prior_precision, max_iterations, params, std, outcome, status, score, information, area_slope,
             intervals, kinds, z, var, jacobian, corrections, rows, vectors, matrices, columns, index, work, bits, no_bad,
         )  # fmt: skip
         if score.shape[0] == 0 and intervals.shape[0] > 0 and n_index > 0:
             interval_position(
-                p, n_index, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+                p, n_index, shift_e, likelihood, energies_mev, dispersion_mev, own, background, kind, factor, tables,
                 first_node_mev, node_step_mev, free, lower, upper, prior_mean, prior_precision, params, std, outcome,
                 profile_below, shown_above, intervals, kinds, z, var, jacobian, corrections, rows, vectors, matrices, columns,
                 index, work, bits,

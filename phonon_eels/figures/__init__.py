@@ -13,6 +13,7 @@ from phonon_eels.figures.paint import plot_panels
 from phonon_eels.figures.plan import plot_plan
 from phonon_eels.figures.pulls import plot_pulls
 from phonon_eels.figures.quality import plot_quality
+from phonon_eels.figures.quality_checks import plot_checks
 from phonon_eels.figures.regions import plot_regions
 from phonon_eels.figures.spectra import plot_classic_route, plot_layer_spectra, plot_mean_spectrum
 from phonon_eels.figures.style import COLUMN_MM, PAGE_MM, save_figure
@@ -22,6 +23,7 @@ from phonon_eels.figures.zero_loss import plot_zero_loss
 __all__ = [
     "COLUMN_MM",
     "PAGE_MM",
+    "plot_checks",
     "plot_classic_route",
     "plot_distributions",
     "plot_estimators",

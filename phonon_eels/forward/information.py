@@ -26,7 +26,7 @@ def model_at(
     n, tables = model.energies_mev.size, model.tables
     work, bits = np.empty(work_size(n)), np.empty(2 * n, np.int64)
     corrections = np.empty((model.n_modes, 4, n))
-    jacobian, values = np.empty((model.n_params, n)), np.empty(n)
+    jacobian, values = np.empty((2 * model.n_params + 1, n)), np.empty(n)
     lines = (tables.values, tables.first_node_mev, tables.node_step_mev)
     correction_lines(
         params if tabulated_at is None else tabulated_at, *lines, model.dispersion_mev, corrections, work
@@ -35,7 +35,7 @@ def model_at(
         params, model.energies_mev, model.dispersion_mev, model.reference, model.background.rows, model.background.code,
         model.factor, *lines, corrections, jacobian, values, work, bits,
     )  # fmt: skip
-    return values, jacobian
+    return values, jacobian[: model.n_params]
 
 
 def fisher_matrix(model: ForwardModel, params: np.ndarray, precision: np.ndarray | None = None) -> np.ndarray:

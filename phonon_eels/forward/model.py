@@ -60,6 +60,9 @@ class ForwardModel:
         (phases, channels + 2 PAD) zero-loss peak over its split Pearson VII, or (0, 0).
     vacuum
         What the factor was made from, or None.
+    frames
+        Where the zero-loss peaks lay of the frames that were added, (4,) of `forward.frames` in meV, in the model of one position;
+        (0,) for one frame.
     """
 
     first_channel: int
@@ -81,6 +84,7 @@ class ForwardModel:
     noise_correlation: float = 1.0
     factor: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     vacuum: VacuumReference | None = None
+    frames: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def n_modes(self) -> int:
@@ -99,10 +103,11 @@ class ForwardModel:
 
     @property
     def reference(self) -> np.ndarray:
-        """FWHM and tail exponents of the reference shape, (3,)."""
+        """FWHM and tail exponents of the reference shape, (3,), and behind them `frames`."""
         if self.zero_loss is None:
             return np.array([1.0, 1.5, 1.5])
-        return np.array([self.zero_loss.fwhm_mev, self.zero_loss.tail_loss, self.zero_loss.tail_gain])
+        shape = [self.zero_loss.fwhm_mev, self.zero_loss.tail_loss, self.zero_loss.tail_gain]
+        return np.array([*shape, *self.frames])
 
     def free(self, energies: bool) -> np.ndarray:
         """Return which parameters are fitted per position; the intrinsic widths never are."""

@@ -11,7 +11,7 @@ from phonon_eels.backends.base import Backend, Progress
 from phonon_eels.backends.spectra import NO_CHANNEL, fit_block
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.kernels.forward import N_LOCAL
+from phonon_eels.kernels.forward import N_LOCAL, N_SHAPE
 from phonon_eels.kernels.likelihood import NO_DATA
 from phonon_eels.spectrum_image import SpectrumImage
 
@@ -35,10 +35,13 @@ class Alignment:
         Channel nearest to the peak, (rows, columns); `NO_CHANNEL` where there is none, and off the axis where it was cut off.
     shift_mev
         Peak from the centre of that channel.
+    frames
+        Where the peaks of the frames lay that were added there, (rows, columns, 4) of `forward.frames` in meV; None for one frame.
     """
 
     channel: np.ndarray
     shift_mev: np.ndarray
+    frames: np.ndarray | None = None
 
     @classmethod
     def from_center(cls, center_mev: np.ndarray, image: SpectrumImage) -> Alignment:
@@ -180,6 +183,15 @@ def fit_scan(
     mean = model.prior_mean(prior_energies_mev)
     lags, background = model.lags, model.background
     gain, dark = electrons(image)
+    reference = model.reference
+    if alignment.frames is not None:
+        if backend.name == "cuda":
+            raise DataError(
+                "sums of frames at their own zero-loss origins are fitted on the processor only: use device cpu, or "
+                "register_frames.fast_path=true"
+            )
+        shape = np.broadcast_to(reference[:N_SHAPE], (rows, columns, N_SHAPE))
+        reference = np.concatenate([shape, alignment.frames], axis=2)
     fitted = np.broadcast_to(np.asarray(free_energies), (rows, columns, modes))
     common = np.broadcast_to(model.free(False), (rows, columns, n_params))
     free = np.concatenate([common[..., : N_LOCAL + modes], fitted, np.zeros_like(fitted)], axis=2).astype(np.int8)
@@ -201,7 +213,7 @@ def fit_scan(
         backend.run(
             fit_block, _flat(counts, float), _flat(bad, bool), _flat(variance, float), alignment.channel[here].ravel(), gain, dark,
             model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
-            model.reference, background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
+            _own(reference, here), background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
             np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, max_iterations, params, std, outcome, status,
             score, information, slope, profile_below or 0.0, SHOWN_SIGMA, ends, kinds,
         )  # fmt: skip
@@ -220,6 +232,11 @@ def fit_scan(
         score=shaped[6], information=shaped[7], area_slope=shaped[8], intervals=shaped[4],
         interval_kind=None if shaped[5] is None else shaped[5].astype(np.int16),
     )  # fmt: skip
+
+
+def _own(reference: np.ndarray, here: slice) -> np.ndarray:
+    """The reference of a block of rows, (positions, …), where each position has one of its own."""
+    return reference if reference.ndim == 1 else np.ascontiguousarray(reference[here]).reshape(-1, reference.shape[2])
 
 
 def _flat(block: np.ndarray | None, kind: type) -> np.ndarray:

@@ -166,13 +166,16 @@ def fit_zero_loss(
     gaussian: bool,
     backend: Backend,
     progress: Progress | None = None,
+    frames: np.ndarray | None = None,
 ) -> tuple[ForwardModel, Alignment, ScanFit]:
     """Fit centre, FWHM and both tails at every position by maximum likelihood.
 
     The tails keep a weak prior (30 % of the exponent) around the scan's own, since the core alone tells little of them.
+    `frames` are those of `Alignment`.
     """
     dispersion = image.energy.dispersion_mev
     alignment = Alignment.from_center(image.energy.offset_mev + dispersion * search.channel, image)
+    alignment = replace(alignment, frames=frames)
     shift_e = image.noise.read_noise_e**2
     half_width = half_width_fwhm * shape.fwhm_mev
     model = zero_loss_model(

@@ -30,6 +30,8 @@ from phonon_eels.kernels.interpolation import add_scaled, cubic_slopes, cubic_we
 from phonon_eels.kernels.response import PAD_CHANNELS
 
 N_LOCAL = 8
+N_SHAPE = 3
+"""Numbers of the reference that tell the zero-loss peak's shape."""
 LINEAR, EXPONENTIAL = 0, 1
 """Kinds of background: level + slope · x, or level · exp(slope · x + bend · x₂)."""
 
@@ -258,11 +260,27 @@ def mode_rows(
 
 
 @kernel
+def add_frames(weight: float, first: bool, last: bool, n_params: int, jacobian: np.ndarray, model: np.ndarray) -> int:
+    """Add model and Jacobian of some frames to the sums in the rows after the Jacobian; the last brings the sums back."""
+    for p in range(n_params + 1):
+        one = jacobian[p] if p < n_params else model
+        total = jacobian[n_params + p]
+        if first:
+            for i in range(one.shape[0]):
+                total[i] = 0.0
+        add_scaled(weight, one, total)
+        if last:
+            for i in range(one.shape[0]):
+                one[i] = total[i]
+    return 0
+
+
+@kernel
 def evaluate(
     params: np.ndarray,
     energies_mev: np.ndarray,
     dispersion_mev: float,
-    reference: np.ndarray,
+    reference: np.ndarray,  # FWHM and tail exponents; of added frames also (offset, weight) pairs, see `forward.frames`
     background: np.ndarray,
     kind: int,
     factor: np.ndarray,
@@ -270,15 +288,27 @@ def evaluate(
     first_node_mev: np.ndarray,
     node_step_mev: float,
     corrections: np.ndarray,
-    jacobian: np.ndarray,
+    jacobian: np.ndarray,  # (parameters, n), or for added frames (2 · parameters + 1, n): the rest is scratch
     model: np.ndarray,
     work: np.ndarray,
     bits: np.ndarray,
 ) -> int:
-    """Write model (n,) and all rows of the Jacobian (parameters, n)."""
-    zero_loss_rows(params, energies_mev, dispersion_mev, reference, jacobian, model, work, bits)
-    measured_factor(params, dispersion_mev, factor, jacobian, model, work)
-    background_rows(params, background, kind, jacobian, model, work, bits)
-    return mode_rows(
-        params, dispersion_mev, tables, first_node_mev, node_step_mev, corrections, jacobian, model, work
-    )  # fmt: skip
+    """Write model (n,) and all rows of the Jacobian (parameters, n).
+
+    Of frames that were added it is the sum of the models at each frame's own zero-loss origin.
+    """
+    n_params, center = params.shape[0], params[1]
+    pairs = (reference.shape[0] - N_SHAPE) // 2
+    for g in range(max(pairs, 1)):
+        if pairs > 0:
+            params[1] = center + reference[N_SHAPE + 2 * g]
+        zero_loss_rows(params, energies_mev, dispersion_mev, reference, jacobian, model, work, bits)
+        measured_factor(params, dispersion_mev, factor, jacobian, model, work)
+        background_rows(params, background, kind, jacobian, model, work, bits)
+        mode_rows(
+            params, dispersion_mev, tables, first_node_mev, node_step_mev, corrections, jacobian, model, work
+        )  # fmt: skip
+        if pairs > 0:
+            add_frames(reference[N_SHAPE + 2 * g + 1], g == 0, g == pairs - 1, n_params, jacobian, model)
+    params[1] = center
+    return 0

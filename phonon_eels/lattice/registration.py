@@ -31,6 +31,7 @@ DISTORTION = (
 DISTORTION_COARSE = 0.2  # the same where columns of atoms are sampled too coarsely and pretend other shifts
 COARSE_STEP_NM = 0.12  # half of the smallest usual distance of atomic columns
 MAX_SURPRISE = 25.0  # of a step between frames, in log likelihood
+SURE_MARGIN = 3.0  # log likelihood: odds of twenty to one
 LOST_CORRELATION = 0.6  # of the median so far: a frame below it must not move the reference
 
 
@@ -48,6 +49,9 @@ class Drift:
         True where the highest correlation peak was a wrong lattice period, (frames,).
     periods
         The lattice period vectors seen, (n, 2) with n = 0, 1 or 2, in positions.
+    margin
+        Log likelihood by which the best registration with this frame elsewhere (half a period away or more) is worse,
+        (frames,); infinite where nothing else was a candidate. Below `SURE_MARGIN` the data cannot tell.
     """
 
     shifts: np.ndarray
@@ -55,6 +59,12 @@ class Drift:
     correlation: np.ndarray
     jump_corrected: np.ndarray
     periods: np.ndarray
+    margin: np.ndarray
+
+    @property
+    def unsure(self) -> np.ndarray:
+        """True where another place is about as likely, (frames,)."""
+        return np.asarray(self.margin < SURE_MARGIN)
 
 
 def estimate_drift(
@@ -128,8 +138,9 @@ def estimate_drift(
         others.add(smooth[g], shifts[g])
     for f in range(n):
         shifts[f] = refine_shift(*others.mean(), smooth[f], shifts[f], upsample_factor)
-    jumped = np.hypot(*(raw - shifts).T) > max(0.5 * shortest, 1.5)
-    return Drift(shifts - shifts[0], std, correlation, jumped, periods)
+    elsewhere = max(0.5 * shortest, 1.5)
+    jumped = np.hypot(*(raw - shifts).T) > elsewhere
+    return Drift(shifts - shifts[0], std, correlation, jumped, periods, _margins(choices, scale, shifts, elsewhere))
 
 
 def mean_autocorrelation(frames: np.ndarray) -> np.ndarray:
@@ -199,6 +210,28 @@ def _least_surprising_path(choices: list[Candidates], scale: float) -> list[int]
     for origin in reversed(origins):
         path.append(int(origin[path[-1]]))
     return path[::-1]
+
+
+def _margins(choices: list[Candidates], scale: float, shifts: np.ndarray, elsewhere: float) -> np.ndarray:
+    """Return how much more the best path loses that has a frame farther than `elsewhere` from its shift (min-sum)."""
+
+    def losses(order: list[Candidates]) -> list[np.ndarray]:
+        found = [np.asarray(order[0].evidence)]
+        for earlier, later in pairwise(order):
+            steps = later.shifts[None] - earlier.shifts[:, None]
+            found.append((found[-1][:, None] + _surprise(steps, scale)).min(axis=0) + later.evidence)
+        return found
+
+    forth, back = losses(choices), losses(choices[::-1])[::-1]
+    margins = np.full(len(choices), np.inf)
+    for f, found in enumerate(choices):
+        total = forth[f] + back[f] - found.evidence
+        other = np.hypot(*(found.shifts - shifts[f]).T) > elsewhere
+        if other.any() and not other.all():
+            margins[f] = float(total[other].min() - total[~other].min())
+        elif other.all():
+            margins[f] = 0.0
+    return margins
 
 
 def common_area(shifts: np.ndarray, rows: int, columns: int) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from phonon_eels.quality.consistency import Consistency, look_at_consistency
 from phonon_eels.quality.noise import NoiseEstimate, estimate_noise
 from phonon_eels.quality.statistics import ScanStatistics, saturation_level, scan_statistics
 from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
@@ -26,6 +27,10 @@ VIBRATIONAL_FWHM_MEV = 60.0
 NARROWEST_FWHM_MEV = 0.5
 """No microscope comes near this: an axis in eV was taken for one in meV."""
 MIN_CHANNELS_PER_FWHM = 3.0
+COMMON_PEAK = 0.5
+"""Share of the spectra whose highest channel lies together, below which the axes may have been mistaken."""
+MAX_PATTERN_SIGMA = 0.3
+"""Fixed pattern, in noise of a single spectrum, that sums of a hundred spectra show at 3 standard deviations."""
 
 
 def check(image: SpectrumImage, backend: Backend, *, saturation_counts: float | None = None) -> list[Record]:
@@ -49,7 +54,8 @@ def check(image: SpectrumImage, backend: Backend, *, saturation_counts: float | 
     zero_loss = find_zero_loss(statistics.mean_spectrum, image.energy)
     usable = (statistics.not_finite == 0) & ~statistics.empty
     estimate = estimate_noise(image, zero_loss if isinstance(zero_loss, ZeroLoss) else None, usable)
-    return records(image, statistics, zero_loss, estimate)
+    seen = look_at_consistency(image, statistics, zero_loss)
+    return [*records(image, statistics, zero_loss, estimate), *consistency_records(image, seen, zero_loss)]
 
 
 def records(
@@ -63,6 +69,35 @@ def records(
         found += _noise(image, estimate)
     if image.haadf is not None:
         found.append(_haadf(image.haadf))
+    return found
+
+
+def consistency_records(image: SpectrumImage, seen: Consistency, zero_loss: ZeroLoss | str) -> list[Record]:
+    """Turn what `look_at_consistency` saw into verdicts."""
+    found = []
+    fwhm = zero_loss.fwhm_mev if isinstance(zero_loss, ZeroLoss) else 0.0
+    if seen.peak_channel.size > 1:
+        reach = max(3.0 * fwhm / image.energy.dispersion_mev, 0.02 * image.energy.n_channels, 5.0)
+        common = float(np.mean(np.abs(seen.peak_channel - np.median(seen.peak_channel)) <= reach))
+        good = common >= COMMON_PEAK
+        sentence = (
+            f"{100.0 * common:.3g} % of the spectra along the middle row have their highest channel at the same place"
+        )
+        sentence += (
+            "" if good else ": is the energy axis the last one, and was the beam on? export the file again if not"
+        )
+        found.append(_record("axis_order", "pass" if good else "warn", common, "fraction", sentence))
+    if np.isfinite(seen.pattern_sigma):
+        good = seen.pattern_sigma < MAX_PATTERN_SIGMA
+        sentence = f"channels keep a pattern of {seen.pattern_sigma:.2g} of a single spectrum's noise"
+        sentence += "" if good else ": the gain reference or the dark image is off, and sums of spectra will show it"
+        found.append(_record("fixed_pattern", "pass" if good else "warn", seen.pattern_sigma, "noise std", sentence))
+    if seen.frame_zero_mev.size > 1 and np.isfinite(seen.frame_zero_mev).any():
+        drift = float(np.nanmax(seen.frame_zero_mev) - np.nanmin(seen.frame_zero_mev))
+        good = drift <= fwhm or fwhm == 0.0
+        sentence = f"the zero-loss peak moves by {drift:.3g} meV between the frames"
+        sentence += "" if good else ", more than its width: register_frames brings them together channel by channel"
+        found.append(_record("frame_drift", "pass" if good else "warn", drift, "meV", sentence))
     return found
 
 

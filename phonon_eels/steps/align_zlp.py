@@ -9,6 +9,7 @@ import numpy as np
 
 from phonon_eels.config.settings import AlignZlp
 from phonon_eels.errors import DataError
+from phonon_eels.forward.frames import in_mev
 from phonon_eels.forward.scan import STATUS_MEANINGS, Alignment, ScanFit, electrons
 from phonon_eels.forward.zero_loss import (
     GAUSSIAN_TAIL,
@@ -72,8 +73,9 @@ def align_zlp(image: SpectrumImage, settings: AlignZlp, context: StepContext) ->
         gaussian = settings.line_shape == "gaussian"
         if level is not None:
             shape = refined_shape(seen, search, shape, settings.fit_half_width_fwhm, gaussian, context.backend)
+        frames = None if context.route == "classic" else frames_of(image, context)
         model, alignment, fit = fit_zero_loss(
-            seen, everywhere, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress
+            seen, everywhere, shape, settings.fit_half_width_fwhm, gaussian, context.backend, context.progress, frames
         )
         assert model.zero_loss is not None
         reference = model.zero_loss
@@ -292,7 +294,31 @@ def alignment_of(image: SpectrumImage, context: StepContext) -> Alignment:
     # A calibration changes the energy axis, and writes the centres on the new one.
     calibrated = "zlp_center_mev" in context.maps.get("calibrate", {})
     maps = context.maps["calibrate" if calibrated else "align_zlp"]
-    return Alignment.from_center(np.asarray(maps["zlp_center_mev"].values), image)
+    alignment = Alignment.from_center(np.asarray(maps["zlp_center_mev"].values), image)
+    return replace(alignment, frames=frames_of(image, context))
+
+
+def frames_of(image: SpectrumImage, context: StepContext) -> np.ndarray | None:
+    """Return where the zero-loss peaks of the added frames lay, (rows, columns, 4) of `forward.frames` in meV.
+
+    None where there was one frame, or the sum is to be taken for one (``register_frames.fast_path``).
+
+    Raises
+    ------
+    DataError
+        If they are those of another scan.
+    """
+    maps = context.maps.get("register_frames")
+    if maps is None or "frame_pair_offset_channel" not in maps:
+        return None
+    offset, weight = (maps[f"frame_pair_{name}"].values for name in ("offset_channel", "weight"))
+    if offset.shape[1:] != image.shape[:2]:
+        raise DataError(
+            f"register_frames has left offsets for {list(offset.shape[1:])} rows and columns, the image has "
+            f"{list(image.shape[:2])}; run register_frames again"
+        )
+    pairs = np.stack([offset[0], weight[0], offset[1], weight[1]], axis=-1).astype(float)
+    return in_mev(pairs, image.energy.dispersion_mev)
 
 
 ALIGN_ZLP = StepSpec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -326,7 +326,7 @@ def fit_positions(
     again = ~np.isin(fit.status, (CONVERGED, AT_BOUND)) & prepared.alignment.found
     if not again.any():
         return fit
-    only = Alignment(np.where(again, prepared.alignment.channel, NO_CHANNEL), prepared.alignment.shift_mev)
+    only = replace(prepared.alignment, channel=np.where(again, prepared.alignment.channel, NO_CHANNEL))
     retry = fit_scan(
         image, model, only, _at_energies(prepared.starts, model.mode_energies_mev), context.backend, free_energies=seen,
         energy_prior_std_mev=prior_std_mev, profile_below=below, max_iterations=3 * settings.max_iterations,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.errors import DataError, QualityError
-from phonon_eels.quality.checks import records, sentence_for
+from phonon_eels.quality.checks import consistency_records, records, sentence_for
+from phonon_eels.quality.consistency import Consistency, look_at_consistency, picture_points
 from phonon_eels.quality.noise import NoiseEstimate, estimate_noise
 from phonon_eels.quality.statistics import ScanStatistics, saturation_level, scan_statistics
 from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
@@ -63,7 +64,8 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
         usable = (statistics.not_finite == 0) & ~statistics.empty
         usable &= True if image.masked is None else ~image.masked
         estimate = estimate_noise(image, zero_loss if isinstance(zero_loss, ZeroLoss) else None, usable)
-    quality = records(image, statistics, zero_loss, estimate)
+    seen = look_at_consistency(image, statistics, zero_loss)
+    quality = [*records(image, statistics, zero_loss, estimate), *consistency_records(image, seen, zero_loss)]
     messages = _judge(image, quality, settings.quality)
     status = np.select([statistics.not_finite > 0, statistics.empty, statistics.saturated > 0], [1, 2, 3], 0)
     noise, told = _noise_model(image.noise, estimate)
@@ -74,7 +76,11 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
         noise=noise,
     )
     vacuum = _vacuum(image, settings, context)
-    tables = {"quality": _table(quality), **_spectra(result, statistics, estimate)}
+    tables = {
+        "quality": _table(quality),
+        **_spectra(result, statistics, estimate),
+        "check_pictures": _pictures(image, seen),
+    }
     summary = _summary(result, statistics, zero_loss, estimate, status)
     if vacuum is not None:
         tables["vacuum_reference"] = vacuum.table()
@@ -191,6 +197,12 @@ def _table(quality: list[dict[str, Any]]) -> Any:
     import pandas as pd
 
     return pd.DataFrame(quality, columns=["check", "verdict", "value", "unit", "sentence"])
+
+
+def _pictures(image: SpectrumImage, seen: Consistency) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(picture_points(image, seen), columns=["check", "x", "y"])
 
 
 def _spectra(image: SpectrumImage, statistics: ScanStatistics, estimate: NoiseEstimate | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from phonon_eels.component_fit.where import Known, where_true
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel, model_from_description
-from phonon_eels.forward.scan import SHOWN_SIGMA, Alignment, ScanFit, fit_scan
+from phonon_eels.forward.scan import SHOWN_SIGMA, ScanFit, fit_scan
 from phonon_eels.kernels.component_fit import OUTCOMES
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, SINGULAR
@@ -113,7 +113,7 @@ def _forward(
 ) -> Found:
     assert before.maps is not None
     everywhere = alignment_of(image, context)
-    alignment = Alignment(np.where(chosen, everywhere.channel, NO_CHANNEL), everywhere.shift_mev)
+    alignment = replace(everywhere, channel=np.where(chosen, everywhere.channel, NO_CHANNEL))
     prior = prior_stds(model, context.material)
     starts = _forward_starts(before, image.shape[:2], model, context)
     held = fit_scan(image, model, alignment, starts[1], context.backend, free_energies=False, profile=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from phonon_eels.config.settings import RegisterFrames
 from phonon_eels.errors import DataError
+from phonon_eels.forward.frames import REACH_CHANNELS, frame_pairs
 from phonon_eels.lattice.registration import Drift, common_area, estimate_drift
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.frame_sum import FrameEnergies, channel_shifts, measure_energies, over_area, sum_frames
@@ -103,8 +104,13 @@ def register_frames(
     table = _drift_table(image, drift, energies, reasons, used)
     maps = _offset_maps(result, energies, shift, whole, area, reference, settings)
     maps = maps.assign_coords(_frame_places(result, maps, drift, whole, shift))
+    too_far = 0
+    if not settings.fast_path:
+        pairs, too_far = _frame_pairs(maps, shift, used)
+        maps = maps.assign(pairs)
     summary = _summary(image, drift, used, reasons, maps, (first, last))
     summary |= {"split": settings.split if isinstance(frames, str | None) else "numbers"}
+    summary |= {"positions_taken_as_one_frame": too_far, "fast_path": settings.fast_path}
     summary |= added_blur(image, maps, drift, whole, used)
     maps = maps.assign({name: (("row", "column"), values, {"units": "1"}) for name, values in dark_field.items()})
     summary |= numbers
@@ -159,6 +165,21 @@ def _frame_places(
     return {**places, "energy_offset_mev": (dims, energy.astype(np.float32), {"units": "meV"})}
 
 
+def _frame_pairs(maps: xr.Dataset, shift: np.ndarray, used: np.ndarray) -> tuple[dict[str, Any], int]:
+    """Maps of the pairs of shifts that stand for the frames in later fits, and at how many positions they do not."""
+    offsets = np.where(used[:, None, None], maps["energy_offset_channel"].values - shift, np.nan)
+    pairs, too_far = frame_pairs(offsets.astype(np.float64))
+    dims = ("pair", "row", "column")
+    return {
+        "frame_pair_offset_channel": (
+            dims,
+            np.moveaxis(pairs[..., ::2], -1, 0).astype(np.float32),
+            {"units": "channel"},
+        ),
+        "frame_pair_weight": (dims, np.moveaxis(pairs[..., 1::2], -1, 0).astype(np.float32), {"units": "1"}),
+    }, int(too_far.sum())
+
+
 def added_blur(
     image: SpectrumImage, maps: xr.Dataset, drift: Drift, whole: np.ndarray, used: np.ndarray
 ) -> dict[str, Any]:
@@ -208,7 +229,10 @@ def _selected(frames: Selection, n: int) -> np.ndarray:
 def _measure_drift(image: SpectrumImage, settings: RegisterFrames) -> Drift:
     n = int(image.frames.shape[0])  # type: ignore[union-attr]
     if image.haadf_frames is None or min(image.shape[:2]) < 8:
-        return Drift(np.zeros((n, 2)), np.full((n, 2), np.nan), np.full(n, np.nan), np.zeros(n, bool), np.empty((0, 2)))
+        return Drift(
+            np.zeros((n, 2)), np.full((n, 2), np.nan), np.full(n, np.nan), np.zeros(n, bool), np.empty((0, 2)),
+            np.full(n, np.nan),
+        )  # fmt: skip
     return estimate_drift(
         np.asarray(image.haadf_frames), settings.upsample_factor, settings.max_step_fraction, image.scan[0].step_nm
     )
@@ -251,6 +275,7 @@ def _drift_table(
             "energy_shift_mev_std": energies.channel.std(axis=(1, 2)) * dispersion,
             "counts_e": energies.counts,
             "correlation": drift.correlation,
+            "period_margin": drift.margin,
             "jump_corrected": drift.jump_corrected,
             "used": used,
             "reason": reasons,
@@ -350,6 +375,16 @@ def _messages(
         messages.append(
             f"positions {10 * step:.2g} Å apart see the columns of atoms too coarsely for a sure registration: beyond 1.2 Å "
             f"simulated scans were registered a lattice period off (docs/validation.md); look at the table drift"
+        )
+    far = int(summary["positions_taken_as_one_frame"])
+    if far:
+        messages.append(
+            f"at {far} positions the zero-loss peak of some frame lies more than {REACH_CHANNELS:g} channels from the others': "
+            "fits take the sum there for one frame, and its blur goes into the width (register_frames.align_energy mends that)"
+        )
+    if summary["fast_path"]:
+        messages.append(
+            "register_frames.fast_path: fits take the sum for one frame, its blur goes into the zero-loss width"
         )
     if image.haadf_frames is None:
         messages.append("no HAADF image of each frame: the scan drift was not measured, the frames were added in place")

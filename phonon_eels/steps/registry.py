@@ -67,7 +67,9 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("ingest", makes_image=True, shared=("acquisition", "masks"), devices=("cpu", "cuda")),
     StepEntry("register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",)),
     StepEntry("remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",)),
-    StepEntry("align_zlp", makes_image=True, needs=("ingest",), shared=("route",), devices=("cpu", "cuda")),
+    StepEntry(
+        "align_zlp", makes_image=True, needs=("ingest", "register_frames"), shared=("route",), devices=("cpu", "cuda"),
+    ),
     StepEntry("calibrate", off=("method", "off"), makes_image=True, needs=("align_zlp",), shared=("material",)),
     StepEntry("normalise", off=("method", "none"), makes_image=True, needs=("align_zlp",), classic_only=True),
     StepEntry(
@@ -92,7 +94,7 @@ REGISTRY: tuple[StepEntry, ...] = (
     ),
     StepEntry(
         "measure_modulation", off=("enabled", False),
-        needs=("align_zlp", "calibrate", "fit_peaks", "assign_layers", "map_superstructure"),
+        needs=("register_frames", "align_zlp", "calibrate", "fit_peaks", "assign_layers", "map_superstructure"),
         shared=("acquisition", "material", "route", "seed"), devices=("cpu", "cuda"),
     ),
     StepEntry(

@@ -10,10 +10,12 @@ import numpy as np
 
 from phonon_eels.backends.outliers import clean_rows, find_in_rows, residual_sigmas
 from phonon_eels.config.settings import RemoveSpikes
+from phonon_eels.forward.scan import electrons
 from phonon_eels.kernels.outliers import DEAD, GOOD, GROWN, HOT, SATURATED, SPIKE
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, scan_dataset
 from phonon_eels.steps.mean_peak import peak_width_channels
+from phonon_eels.steps.peak_spikes import spikes_on_peak
 from phonon_eels.steps.spec import StepContext, StepSpec
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepCon
     """Find and repair channels that hold what no electron of the spectrum has put there.
 
     A channel is a spike (or dead) if it leaves both expectations: that of its own neighbouring channels and that of
-    the neighbouring positions along the row. `threshold_sigma` is the size of a spike that is found 99 times in 100:
+    the neighbouring positions along the row; on the zero-loss peak, if it leaves the fit of that peak (`peak_spikes`). `threshold_sigma` is the size of a spike that is found 99 times in 100:
     both tests decide at 0.6 of it (never below 4.8), where false alarms are rarer than 1e-5 per channel.
 
     Parameters
@@ -101,6 +103,8 @@ def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepCon
         found = _Found(found.column, found.row, found.channel, found.flag, found.counts, found.expected)
     if image.masked is not None:
         found = found.where(~image.masked[found.row, found.column])
+    if settings.on_zero_loss and image.variance is None:
+        found = _with_peak(image, found, protected, survey, settings, context)
     maps, status = _maps(image, found)
     result = None
     if found.flag.size:
@@ -120,16 +124,11 @@ def _turned(array: Any) -> Any:
     return None if array is None else array.transpose(1, 0, 2)
 
 
-def _electrons(image: SpectrumImage) -> tuple[float, float]:
-    """Gain and dark level; images with a variance are in electrons already."""
-    return (1.0, 0.0) if image.variance is not None else (image.noise.gain, image.noise.dark_level)
-
-
 def _survey(
     counts: Any, image: SpectrumImage, protected: np.ndarray, settings: RemoveSpikes, context: StepContext
 ) -> _Survey:
     """Look at mean spectra: width of the zero-loss peak, true size of the noise, hot channels."""
-    gain, dark = _electrons(image)
+    gain, dark = electrons(image)
     n_rows, n_columns, _ = counts.shape
     groups = min(max(-(-MIN_GROUPS // n_rows), 1), n_columns)
     edges = np.linspace(0, n_columns, groups + 1).astype(int)
@@ -155,7 +154,7 @@ def _survey(
 
 def _noise_scale(counts: Any, rows: np.ndarray, image: SpectrumImage, away: np.ndarray) -> float:
     """True noise over the model's, from third differences of channels, which see no peak, in a few rows."""
-    gain, dark = _electrons(image)
+    gain, dark = electrons(image)
     read, model = image.noise.read_noise_e, float(image.noise.noise_correlation**-0.5)
     inside: list[np.ndarray] = []
     for row in rows:
@@ -236,7 +235,7 @@ def _find(
     context: StepContext,
 ) -> _Found:
     """Judge every spectrum and keep what is flagged: spikes are rare, so the lists are short."""
-    gain, dark = _electrons(image)
+    gain, dark = electrons(image)
     read = image.noise.read_noise_e**2
     level = detection_level(settings.threshold_sigma)
     per_readout = context.acquisition_settings.get("saturation_counts")
@@ -266,6 +265,28 @@ def _find(
     parts = context.backend.map_rows(judge, [counts, bad], progress=context.progress)
     joined = [np.concatenate([part[k] for part in parts]) for k in range(6)]
     return _Found(*joined)
+
+
+def _with_peak(
+    image: SpectrumImage, found: _Found, protected: np.ndarray, survey: _Survey, settings: RemoveSpikes, context: StepContext
+) -> _Found:  # fmt: skip
+    """Add the spikes on the zero-loss peak, which only a fit of the peak can tell."""
+    seen = image
+    if found.flag.size:
+        seen = image.with_(counts=_repaired(image, found, context), bad=_marked(image, found, context))
+    untouched = protected.copy()
+    untouched[survey.hot] = True
+    level = detection_level(settings.threshold_sigma)
+    more = spikes_on_peak(seen, untouched, level, context.backend)
+    if not more.row.size:
+        return found
+    gain, dark = electrons(image)
+    flag = np.full(more.row.size, SPIKE, dtype=np.uint8)
+    added = (more.row, more.column, more.channel, flag, more.counts, dark + gain * more.expected_e)
+    parts = (found.row, found.column, found.channel, found.flag, found.counts, found.expected)
+    joined = [np.concatenate(pair) for pair in zip(parts, added, strict=True)]
+    order = np.lexsort((joined[2], joined[1], joined[0]))
+    return _Found(*(part[order] for part in joined))
 
 
 def _repaired(image: SpectrumImage, found: _Found, context: StepContext) -> Any:

@@ -84,3 +84,7 @@ QUALITY = (
     "over mean for channel bins of growing width; the gain (band) is where it settles. c: counts of every position, "
     "hatched where the spectrum is empty. Dots: every check, passed, warned, failed; the sentences stand in the table."
 )
+CHECKS = (
+    "Green: passed, amber: warned, red: failed. Maps: positions concerned. Histograms and highest channels: the middle row of the "
+    "scan. Lines: what the fits use (dark level, gain, read noise). Fixed pattern: mean spectrum less a running parabola."
+)

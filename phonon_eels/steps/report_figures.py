@@ -12,7 +12,7 @@ import numpy as np
 
 from phonon_eels.steps import report_captions as captions
 from phonon_eels.steps import report_lattice_figures as lattice_figures
-from phonon_eels.steps.report_frames import quality_figure, regions_figure
+from phonon_eels.steps.report_frames import checks_figure, quality_figure, regions_figure
 from phonon_eels.steps.report_numbers import number, peak_word, primary_row, short_facts, table_of
 from phonon_eels.steps.report_sources import (
     NotDrawn,
@@ -69,6 +69,7 @@ def recipes(sources: Sources) -> list[Recipe]:
         Recipe("zero_loss", "Zero-loss peak", captions.ZERO_LOSS, _zero_loss),
     ]
     entries.append(Recipe("quality", "Checks of the data as they came", captions.QUALITY, quality_figure))
+    entries.append(Recipe("checks", "Every check in a picture", captions.CHECKS, checks_figure))
     if sources.image.regions is not None:
         entries.append(Recipe("regions", "What was left out", captions.REGIONS, _regions))
     if 1 in sources.image.shape[:2] and sources.image.shape[:2] != (1, 1):

@@ -110,6 +110,7 @@ class SpectrumFitter:
         variance_e2: np.ndarray | None = None,
         n_positions: int = 1,
         energies_mev: np.ndarray | None = None,
+        frames: np.ndarray | None = None,
     ) -> SpectrumFit:
         """Fit one spectrum, or a sum of `n_positions` spectra that were aligned by whole channels.
 
@@ -127,8 +128,12 @@ class SpectrumFitter:
         energies_mev
             (modes,) energies that are known to be seen, which start there and are free; default, and where NaN: those
             shared by the scan.
+        frames
+            Of one position of a scan of several frames, (4,) as `Alignment` has them.
         """
         model = replace(self.model, shift_e=self.model.shift_e * n_positions)
+        if frames is not None and model.zero_loss is not None:
+            model = replace(model, frames=frames)
         start = self._start(counts_e, shift_mev, n_positions)
         if energies_mev is not None:
             first = N_LOCAL + model.n_modes

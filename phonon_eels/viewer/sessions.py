@@ -103,7 +103,11 @@ class Session:
 
         if self.maps("align_zlp") is None:
             return None
-        maps = {step: maps for step in ("align_zlp", "calibrate") if (maps := self.maps(step)) is not None}
+        maps = {
+            step: maps
+            for step in ("register_frames", "align_zlp", "calibrate")
+            if (maps := self.maps(step)) is not None
+        }
         return alignment_of(self.image, _MapsOnly(maps))  # type: ignore[arg-type]
 
     @cached_property
@@ -153,6 +157,7 @@ class Session:
             float(alignment.shift_mev[row, column]),
             None if variance is None else _window(variance, first, n),
             energies_mev=np.array([stored.get(name, {}).get("energy_mev", np.nan) for name in fitter.model.mode_names]),
+            frames=None if alignment.frames is None else alignment.frames[row, column],
         )
 
     @cached_property

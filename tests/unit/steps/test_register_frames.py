@@ -275,7 +275,7 @@ def test_added_blur_is_that_of_what_is_left():
     from phonon_eels.steps.register_frames import added_blur
 
     result = register_frames(image, RegisterFrames(), context())
-    drift = Drift(half, np.full((4, 2), 0.1), np.ones(4), np.zeros(4, bool), np.empty((0, 2)))
+    drift = Drift(half, np.full((4, 2), 0.1), np.ones(4), np.zeros(4, bool), np.empty((0, 2)), np.full(4, np.inf))
     blur = added_blur(image, result.maps, drift, np.zeros((4, 2), int), np.ones(4, bool))
     # Offsets of 0 and half a position: 0.25 positions rms, at 0.5 Å a step.
     for name in ("row", "column"):
