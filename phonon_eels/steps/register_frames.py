@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from phonon_eels.config.settings import RegisterFrames
 from phonon_eels.errors import DataError
-from phonon_eels.forward.frames import REACH_CHANNELS, frame_pairs
+from phonon_eels.forward.frames import frame_pairs
 from phonon_eels.lattice.registration import Drift, common_area, estimate_drift
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
+from phonon_eels.steps.frame_messages import frame_messages
 from phonon_eels.steps.frame_sum import FrameEnergies, channel_shifts, measure_energies, over_area, sum_frames
 from phonon_eels.steps.maps import count_status, quantity
 from phonon_eels.steps.spec import StepContext, StepSpec
@@ -25,10 +26,6 @@ Selection = Literal["all", "odd", "even", "first", "last"] | Sequence[int]
 HALVES: dict[str, tuple[str, ...]] = {
     "odd_even": ("odd", "even"), "first_last": ("first", "last"), "both": ("odd", "even", "first", "last"),
 }  # fmt: skip
-COARSE_COLUMN_NM = 0.12
-"""Positions farther apart than this sample the columns of atoms too coarsely for a sure registration
-(`docs/validation.md`)."""
-
 ROUNDING_RMS = 12**-0.5
 """Blur of whole-number shifts, root mean square, in positions or channels."""
 
@@ -119,7 +116,7 @@ def register_frames(
         maps=maps,
         tables={"drift": table},
         summary=summary,
-        messages=_messages(image, drift, reasons, maps, summary),
+        messages=frame_messages(image, drift, reasons, maps, summary),
     )
 
 
@@ -350,6 +347,8 @@ def _summary(
         "n_frames_used": int(used.sum()),
         "rejected": {str(f): reason for f, reason in enumerate(reasons) if reason},
         "jumps_corrected": int(drift.jump_corrected.sum()),
+        "frames_unsure": [int(f) for f in np.flatnonzero(drift.unsure)],
+        "smallest_period_margin": _smallest(drift.margin),
         "lattice_periods_nm": [[p[0] * row.step_nm, p[1] * column.step_nm] for p in drift.periods.tolist()],
         **ranges,
         "position_blur_rms_nm": ROUNDING_RMS * row.step_nm,
@@ -360,45 +359,9 @@ def _summary(
     }
 
 
-def _messages(
-    image: SpectrumImage, drift: Drift, reasons: list[str], maps: xr.Dataset, summary: Mapping[str, Any]
-) -> tuple[str, ...]:
-    row, column, energy = (
-        summary[f"added_blur_{name}"]["value"] for name in ("row_fwhm_angstrom", "column_fwhm_angstrom", "fwhm_mev")
-    )
-    messages = [
-        f"adding by whole positions and channels blurs the sum by {row:.2g} Å along the rows' direction, {column:.2g} Å "
-        f"along the columns' and {energy:.2g} meV (FWHM); the offsets of every frame and position are kept as coordinates"
-    ]
-    step = max(axis.step_nm for axis in image.scan if axis.n > 1) if max(image.shape[:2]) > 1 else 0.0
-    if image.haadf_frames is not None and step > COARSE_COLUMN_NM:
-        messages.append(
-            f"positions {10 * step:.2g} Å apart see the columns of atoms too coarsely for a sure registration: beyond 1.2 Å "
-            f"simulated scans were registered a lattice period off (docs/validation.md); look at the table drift"
-        )
-    far = int(summary["positions_taken_as_one_frame"])
-    if far:
-        messages.append(
-            f"at {far} positions the zero-loss peak of some frame lies more than {REACH_CHANNELS:g} channels from the others': "
-            "fits take the sum there for one frame, and its blur goes into the width (register_frames.align_energy mends that)"
-        )
-    if summary["fast_path"]:
-        messages.append(
-            "register_frames.fast_path: fits take the sum for one frame, its blur goes into the zero-loss width"
-        )
-    if image.haadf_frames is None:
-        messages.append("no HAADF image of each frame: the scan drift was not measured, the frames were added in place")
-    messages += [f"frame {f} was left out: {reason}" for f, reason in enumerate(reasons) if reason]
-    if drift.jump_corrected.any():
-        frames = ", ".join(str(f) for f in np.flatnonzero(drift.jump_corrected))
-        messages.append(f"the best match was a wrong lattice period and was corrected in frames {frames}")
-    typical = float(np.nanmedian(maps["energy_offset_channel_std"].values))
-    if typical > 0.5:
-        messages.append(f"the zero-loss peak of one frame is known to {typical:.1f} channels only; that blurs the sum")
-    lost = int(summary["channels_cut"])
-    if lost > 0.2 * image.energy.n_channels:
-        messages.append(f"{lost} of {image.energy.n_channels} channels were cut because not every frame has them")
-    return tuple(messages)
+def _smallest(margin: np.ndarray) -> float:
+    """Smallest margin; infinite ones are frames without any other candidate, NaN was not measured."""
+    return float(margin.min()) if margin.size else float("nan")
 
 
 REGISTER_FRAMES = StepSpec(

@@ -261,3 +261,22 @@ def test_saturation_is_seen_in_single_frames() -> None:
     statistics = scan_statistics(image, CpuBackend(1), saturation=65535.0)
     assert statistics.saturated[2, 1] == 3
     assert statistics.saturated.sum() == 3
+
+
+def test_axes_pattern_and_frames_are_checked() -> None:
+    """An axis taken for the energy, channels with a level of their own, frames that drift: each is told."""
+    image = scan(height=300.0)
+    found = verdicts(image)
+    assert found["axis_order"] == found["fixed_pattern"] == "pass"
+    assert "frame_drift" not in found
+    turned = np.swapaxes(np.asarray(scan(height=300.0, shape=(20, 400)).counts), 1, 2)  # energy along the columns
+    wrong = image.with_(counts=turned[:, :400], scan=(image.scan[0], ScanAxis("column", 0.1, 400)))
+    assert verdicts(wrong)["axis_order"] == "warn"
+    levels = np.random.default_rng(1).normal(0.0, 1.0, ENERGY.n_channels)
+    noise = np.std(np.diff(np.asarray(image.counts)[0, :, 300])) / np.sqrt(2.0)
+    assert verdicts(image.with_(counts=image.counts + noise * levels))["fixed_pattern"] == "warn"
+    assert verdicts(image.with_(counts=image.counts + 0.1 * noise * levels))["fixed_pattern"] == "pass"
+    counts = np.asarray(image.counts)
+    for by, verdict in ((4, "pass"), (40, "warn")):  # channels of 0.5 meV, the peak is 8 meV wide
+        frames = np.stack([counts, np.roll(counts, by, axis=2)])
+        assert verdicts(image.with_(counts=frames.sum(axis=0), frames=frames))["frame_drift"] == verdict

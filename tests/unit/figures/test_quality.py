@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
 
 from phonon_eels.config import Settings
-from phonon_eels.figures import plot_quality
+from phonon_eels.figures import plot_checks, plot_quality
 from phonon_eels.figures.quality import VERDICTS
 from phonon_eels.steps.ingest import ingest
 from tests.unit.forward.spectra import context_of, simulated
@@ -44,3 +46,22 @@ def test_picture_without_gain_and_without_maps():
     words = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert any("the gain could not be measured" in text for text in words)
     assert any("no map" in text for text in words)
+
+
+def test_every_check_has_its_picture_in_the_colour_of_its_verdict():
+    image = simulated(10, 12, detector={"poisson": True, "gain": 2.0, "read_noise_e": 1.0}, scan={"frames": 2}).image
+    result, _ = drawn(image.with_(noise=type(image.noise)()))
+    tables, checks = result.tables, result.tables["quality"]
+    assert {"axis_order", "fixed_pattern", "frame_drift"} <= set(checks["check"])
+    figure = plot_checks(
+        checks, tables["check_pictures"], tables["mean_spectrum"], tables["gain_by_bin"], result.maps, result.summary["noise"],
+        result.summary["mean_spectrum_zero_loss"],
+    )  # fmt: skip
+    shown = figure.axes[: len(checks)]
+    for ax, check in zip(shown, checks.to_dict("records"), strict=True):
+        assert ax.get_title(loc="left").startswith(
+            f"{check['check'].removesuffix('_e').replace('_', ' ')}: {check['verdict']}"
+        )
+        assert ax.spines["left"].get_edgecolor()[:3] == pytest.approx(to_rgb(VERDICTS[check["verdict"]]), abs=0.01)
+        assert ax.lines or ax.images or ax.patches or ax.containers, check["check"]
+        assert not ax.texts, f"{check['check']}: {[text.get_text() for text in ax.texts]}"

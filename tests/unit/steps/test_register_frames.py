@@ -307,3 +307,20 @@ def test_coarse_steps_are_flagged():
     said = " ".join(register_frames(wide, RegisterFrames(), context()).messages)
     assert "1.5 Å apart see the columns of atoms too coarsely" in said
     assert "too coarsely" not in " ".join(register_frames(image, RegisterFrames(), context()).messages)
+
+
+def test_frames_that_could_lie_elsewhere_are_told():
+    """Stripes without an end: a shift by their period cannot be told from none."""
+    image = make(shifts=np.zeros((4, 2), int), energy=np.zeros(4))
+    stripes = np.sin(2.0 * np.pi * np.arange(22) / 6.0)[None] + 0.7 * np.sin(2.0 * np.pi * np.arange(24) / 8.0)[:, None]
+    walk = [0, 2, 3, 3]
+    frames = np.stack([np.roll(stripes, by, axis=1) for by in walk])
+    frames += np.random.default_rng(3).normal(0.0, 0.02, frames.shape)
+    result = register_frames(image.with_(haadf_frames=frames), RegisterFrames(), context())
+    unsure = result.summary["frames_unsure"]
+    assert unsure
+    assert (result.tables["drift"]["period_margin"].iloc[unsure] < 3.0).all()
+    assert "could as well lie a lattice period elsewhere" in " ".join(result.messages)
+    sure = register_frames(image, RegisterFrames(), context())
+    assert sure.summary["frames_unsure"] == []
+    assert "period elsewhere" not in " ".join(sure.messages)
