@@ -78,7 +78,7 @@ def find_candidates(
     kept = np.union1d(np.argsort(rough, kind="stable")[:MAX_CANDIDATES], [np.argmax(heights)])
     starts = [*shifts[kept], np.asarray(guide, dtype=float)]  # on a ridge there may be no maximum near the truth
     shifts = np.stack([refine_shift(reference, covered, frame, start, 10, rounds=1) for start in starts])
-    correlations = np.array([_correlation(reference, covered, frame, shift)[0] for shift in shifts])
+    correlations = np.array([correlation_at(reference, covered, frame, shift)[0] for shift in shifts])
     best = int(np.argmax(correlations))
     peak = float(np.clip(correlations[best], 1e-3, 1.0 - 1e-6))
     # Share of the variance that is structure, in the frame and in the mean of k frames; peak² is their product.
@@ -87,7 +87,7 @@ def find_candidates(
     share_reference = r2 / share
     # What a shift by a wrong period leaves, seen on the reference itself.
     moved = shifts - shifts[best]
-    same, common = np.array([_correlation(reference, covered, reference, shift, covered) for shift in moved]).T
+    same, common = np.array([correlation_at(reference, covered, reference, shift, covered) for shift in moved]).T
     same = np.clip(same / share_reference, 0.0, 1.0)
     mixed = 2.0 * (1.0 - same) * ((1.0 - share) * share_reference + (1.0 - share_reference) * share)
     variance = mixed + 2.0 * (1.0 - share) * (1.0 - share_reference)
@@ -96,7 +96,7 @@ def find_candidates(
     return Candidates(shifts, correlations, np.maximum(evidence, 0.0), shifts[best])
 
 
-def _correlation(
+def correlation_at(
     reference: np.ndarray, covered: np.ndarray, frame: np.ndarray, shift: np.ndarray, seen: np.ndarray | None = None
 ) -> tuple[float, float]:
     """Correlation over the common area at one shift, and the number of common positions."""

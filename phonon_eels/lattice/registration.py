@@ -89,8 +89,8 @@ def estimate_drift(
     """
     coarse = step_nm is not None and step_nm > COARSE_STEP_NM
     smoothing, distortion = (SMOOTHING_COARSE, DISTORTION_COARSE) if coarse else (SMOOTHING, DISTORTION)
-    whitened = np.stack([_standardised(frame) for frame in np.asarray(frames, dtype=np.float64)])
-    smooth = np.stack([_standardised(ndimage.gaussian_filter(frame, smoothing, mode="nearest")) for frame in whitened])
+    whitened = np.stack([standardised(frame) for frame in np.asarray(frames, dtype=np.float64)])
+    smooth = np.stack([standardised(ndimage.gaussian_filter(frame, smoothing, mode="nearest")) for frame in whitened])
     periods = lattice_periods(mean_autocorrelation(smooth))
     shortest = float(np.hypot(*periods.T).min()) if len(periods) else min(frames.shape[1:]) / 2.0
     noise = (smooth[0].size / (4.0 * np.pi * smoothing**2), distortion)
@@ -98,7 +98,7 @@ def estimate_drift(
     n = len(frames)
     shifts, raw = np.zeros((n, 2)), np.zeros((n, 2))
     correlation = np.ones(n)
-    stack = _Mean(smooth.shape[1:])
+    stack = MeanFrame(smooth.shape[1:])
     stack.add(smooth[0], shifts[0])
     for f in range(1, n):
         found = find_candidates(*stack.mean(), smooth[f], shifts[f - 1], step_scale, noise, stack.n_frames)
@@ -117,7 +117,7 @@ def estimate_drift(
         scale = float(np.clip(seen, 0.5, step_scale))
         before, choices = shifts.copy(), []
         for f in range(n):
-            others = _Mean(smooth.shape[1:])
+            others = MeanFrame(smooth.shape[1:])
             for g in np.flatnonzero(usable):
                 if g != f:
                     others.add(smooth[g], before[g])
@@ -133,7 +133,7 @@ def estimate_drift(
             )
         if np.abs(shifts - before).max() < 0.5:
             break
-    others = _Mean(smooth.shape[1:])
+    others = MeanFrame(smooth.shape[1:])
     for g in np.flatnonzero(usable):
         others.add(smooth[g], shifts[g])
     for f in range(n):
@@ -247,7 +247,7 @@ def common_area(shifts: np.ndarray, rows: int, columns: int) -> tuple[int, int, 
     return int(low[0]), int(high[0]), int(low[1]), int(high[1])
 
 
-class _Mean:
+class MeanFrame:
     """Mean of frames moved onto the first one, with the area each covers."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -256,15 +256,18 @@ class _Mean:
         self.n_frames = 0
 
     def add(self, frame: np.ndarray, shift: np.ndarray) -> None:
+        """Add a frame with its shift."""
         inside = seen_positions(frame.shape, shift)
         self.total += np.where(inside, ndimage.shift(frame, -shift, order=3, mode="nearest"), 0.0)
         self.n += inside
         self.n_frames += 1
 
     def mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean and where there is any, both (rows, columns)."""
         return self.total / np.maximum(self.n, 1.0), self.n > 0
 
 
-def _standardised(frame: np.ndarray) -> np.ndarray:
+def standardised(frame: np.ndarray) -> np.ndarray:
+    """Return the image with mean 0 and standard deviation 1."""
     spread = frame.std()
     return np.asarray((frame - frame.mean()) / (spread if spread > 0 else 1.0))

@@ -133,6 +133,6 @@ def _smoother(name: str) -> Smoother:
     except ImportError as problem:
         raise ConfigError(
             f"denoise.method = {name} needs the Python package {name}, which is not installed (its licence allows only "
-            "non-commercial use, so it is never installed with phonon-eels); install it, or use denoise.method = pca"
+            "non-commercial use, so it is never installed unasked); install phonon-eels[bm3d], or use denoise.method = pca"
         ) from problem
     return cast(Smoother, getattr(package, name))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.forward.frames import REACH_CHANNELS
+from phonon_eels.lattice.line_drift import LineDrift
 from phonon_eels.lattice.registration import SURE_MARGIN, Drift
 from phonon_eels.spectrum_image import SpectrumImage
 
@@ -67,3 +68,17 @@ def frame_messages(
     if lost > 0.2 * image.energy.n_channels:
         messages.append(f"{lost} of {image.energy.n_channels} channels were cut because not every frame has them")
     return tuple(messages)
+
+
+def line_messages(lines: LineDrift) -> tuple[str, ...]:
+    """Return a sentence where frames drift by more than half a position from their first row to their last."""
+    with np.errstate(invalid="ignore"):
+        seen = (np.abs(lines.change) > 0.5) & (np.abs(lines.change) > 3.0 * lines.std)
+    if not seen.any():
+        return ()
+    largest = float(np.nanmax(np.abs(lines.change)))
+    return (
+        f"{int(seen.any(axis=1).sum())} frames drift while they are scanned, by up to {largest:.2g} positions from the first row to the "
+        "last against the mean of the others: the offsets of every row hold it, whole rows are not moved for it, and its blur is "
+        "in the figure of the added blur",
+    )

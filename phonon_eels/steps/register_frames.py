@@ -10,9 +10,10 @@ import numpy as np
 from phonon_eels.config.settings import RegisterFrames
 from phonon_eels.errors import DataError
 from phonon_eels.forward.frames import frame_pairs
+from phonon_eels.lattice.line_drift import LineDrift, measure_line_drift
 from phonon_eels.lattice.registration import Drift, common_area, estimate_drift
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
-from phonon_eels.steps.frame_messages import frame_messages
+from phonon_eels.steps.frame_messages import frame_messages, line_messages
 from phonon_eels.steps.frame_sum import FrameEnergies, channel_shifts, measure_energies, over_area, sum_frames
 from phonon_eels.steps.maps import count_status, quantity
 from phonon_eels.steps.spec import StepContext, StepSpec
@@ -74,6 +75,7 @@ def register_frames(
     n_frames = int(image.frames.shape[0])
     energies = measure_energies(image, context)
     drift = _measure_drift(image, settings)
+    lines = _line_drift(image, drift)
     reasons = _rejections(drift, energies.counts, image.haadf_frames is not None)
     wanted = _selected(settings.split if frames is None else frames, n_frames)
     good = np.array([not reason for reason in reasons])
@@ -98,9 +100,11 @@ def register_frames(
         if image.haadf_frames is not None:
             dark_field = {f"haadf_{name}": half.haadf for name, half in zip(HALVES[settings.halves], sums, strict=True)}
         numbers = _numbers(settings.halves, [int(part.sum()) for part in parts], int(used.sum()))
-    table = _drift_table(image, drift, energies, reasons, used)
+    table = _drift_table(image, drift, energies, reasons, used, lines)
     maps = _offset_maps(result, energies, shift, whole, area, reference, settings)
-    maps = maps.assign_coords(_frame_places(result, maps, drift, whole, shift))
+    maps = maps.assign_coords(
+        _frame_places(result, maps, drift, whole, shift, lines.at_rows(image.shape[0])[:, area[0] : area[1]])
+    )
     too_far = 0
     if not settings.fast_path:
         pairs, too_far = _frame_pairs(maps, shift, used)
@@ -108,7 +112,7 @@ def register_frames(
     summary = _summary(image, drift, used, reasons, maps, (first, last))
     summary |= {"split": settings.split if isinstance(frames, str | None) else "numbers"}
     summary |= {"positions_taken_as_one_frame": too_far, "fast_path": settings.fast_path}
-    summary |= added_blur(image, maps, drift, whole, used)
+    summary |= added_blur(image, maps, drift, whole, used, lines)
     maps = maps.assign({name: (("row", "column"), values, {"units": "1"}) for name, values in dark_field.items()})
     summary |= numbers
     return StepResult(
@@ -116,7 +120,7 @@ def register_frames(
         maps=maps,
         tables={"drift": table},
         summary=summary,
-        messages=frame_messages(image, drift, reasons, maps, summary),
+        messages=(*frame_messages(image, drift, reasons, maps, summary), *line_messages(lines)),
     )
 
 
@@ -144,16 +148,16 @@ def _part(used: np.ndarray, name: str) -> np.ndarray:
 
 
 def _frame_places(
-    result: SpectrumImage, maps: xr.Dataset, drift: Drift, whole: np.ndarray, shift: np.ndarray
+    result: SpectrumImage, maps: xr.Dataset, drift: Drift, whole: np.ndarray, shift: np.ndarray, lines: np.ndarray
 ) -> dict[str, Any]:
     """Coordinates of every frame and position: where its probe and its zero-loss peak were, from where it was added."""
     dims, shape = ("frame", "row", "column"), (len(whole), *result.shape[:2])
-    rest = whole - drift.shifts
+    rest = (whole - drift.shifts)[:, None] - lines
     steps = (result.scan[0].step_nm, result.scan[1].step_nm)
     places = {
         f"{name}_offset_nm": (
             dims,
-            np.broadcast_to((rest[:, k] * steps[k])[:, None, None], shape).astype(np.float32),
+            np.broadcast_to((rest[:, :, k] * steps[k])[:, :, None], shape).astype(np.float32),
             {"units": "nm"},
         )
         for k, name in enumerate(("row", "column"))
@@ -178,17 +182,17 @@ def _frame_pairs(maps: xr.Dataset, shift: np.ndarray, used: np.ndarray) -> tuple
 
 
 def added_blur(
-    image: SpectrumImage, maps: xr.Dataset, drift: Drift, whole: np.ndarray, used: np.ndarray
+    image: SpectrumImage, maps: xr.Dataset, drift: Drift, whole: np.ndarray, used: np.ndarray, lines: LineDrift
 ) -> dict[str, Any]:
     """Return what adding by whole positions and channels costs: FWHM of a Gaussian of the same variance.
 
     Measured from what is left of the offsets of the frames that were added. The uncertainty of the offsets adds to it and
     stands beside, because what the data cannot tell is not known to be blur.
     """
-    rest = (whole - drift.shifts)[used]
+    rest = ((whole - drift.shifts)[:, None] - lines.at_rows(image.shape[0]))[used]
     blur: dict[str, Any] = {}
     for k, axis in enumerate(image.scan):
-        spread = FWHM_PER_SIGMA * float(np.sqrt(np.mean((rest[:, k] - rest[:, k].mean()) ** 2)))
+        spread = FWHM_PER_SIGMA * float(np.sqrt(np.mean((rest[..., k] - rest[..., k].mean(axis=0)) ** 2)))
         known = drift.std[used, k]
         doubt = FWHM_PER_SIGMA * float(np.sqrt(np.nanmean(known**2))) if np.isfinite(known).any() else float("nan")
         scale = 10.0 * axis.step_nm
@@ -235,6 +239,12 @@ def _measure_drift(image: SpectrumImage, settings: RegisterFrames) -> Drift:
     )
 
 
+def _line_drift(image: SpectrumImage, drift: Drift) -> LineDrift:
+    if image.haadf_frames is None or not np.isfinite(drift.std).any():
+        return LineDrift(*(np.full(drift.shifts.shape, np.nan) for _ in range(2)))
+    return measure_line_drift(np.asarray(image.haadf_frames), drift.shifts)
+
+
 def _rejections(drift: Drift, counts: np.ndarray, has_haadf: bool) -> list[str]:
     """Reason why a frame is left out, or an empty string."""
 
@@ -254,8 +264,9 @@ def _rejections(drift: Drift, counts: np.ndarray, has_haadf: bool) -> list[str]:
 
 
 def _drift_table(
-    image: SpectrumImage, drift: Drift, energies: FrameEnergies, reasons: list[str], used: np.ndarray
-) -> pd.DataFrame:
+    image: SpectrumImage, drift: Drift, energies: FrameEnergies, reasons: list[str], used: np.ndarray,
+    lines: LineDrift,
+) -> pd.DataFrame:  # fmt: skip
     import pandas as pd
 
     row, column = image.scan
@@ -268,6 +279,10 @@ def _drift_table(
             "row_shift_nm_std": drift.std[:, 0] * row.step_nm,
             "column_shift_nm": drift.shifts[:, 1] * column.step_nm,
             "column_shift_nm_std": drift.std[:, 1] * column.step_nm,
+            "row_line_drift_nm": lines.change[:, 0] * row.step_nm,
+            "row_line_drift_nm_std": lines.std[:, 0] * row.step_nm,
+            "column_line_drift_nm": lines.change[:, 1] * column.step_nm,
+            "column_line_drift_nm_std": lines.std[:, 1] * column.step_nm,
             "energy_shift_mev": (mean - mean[0]) * dispersion,
             "energy_shift_mev_std": energies.channel.std(axis=(1, 2)) * dispersion,
             "counts_e": energies.counts,

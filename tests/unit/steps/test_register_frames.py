@@ -8,6 +8,7 @@ from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import load_material
 from phonon_eels.config.settings import RegisterFrames
 from phonon_eels.errors import DataError
+from phonon_eels.lattice.line_drift import LineDrift
 from phonon_eels.spectrum_image import Acquisition, EnergyAxis, NoiseModel, ScanAxis, SpectrumImage
 from phonon_eels.steps.register_frames import REGISTER_FRAMES, register_frames
 from phonon_eels.steps.spec import StepContext
@@ -276,7 +277,9 @@ def test_added_blur_is_that_of_what_is_left():
 
     result = register_frames(image, RegisterFrames(), context())
     drift = Drift(half, np.full((4, 2), 0.1), np.ones(4), np.zeros(4, bool), np.empty((0, 2)), np.full(4, np.inf))
-    blur = added_blur(image, result.maps, drift, np.zeros((4, 2), int), np.ones(4, bool))
+    blur = added_blur(
+        image, result.maps, drift, np.zeros((4, 2), int), np.ones(4, bool), LineDrift(*np.full((2, 4, 2), np.nan))
+    )
     # Offsets of 0 and half a position: 0.25 positions rms, at 0.5 Å a step.
     for name in ("row", "column"):
         found = blur[f"added_blur_{name}_fwhm_angstrom"]
