@@ -66,7 +66,9 @@ class StepEntry:
 REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("ingest", makes_image=True, shared=("acquisition", "masks"), devices=("cpu", "cuda")),
     StepEntry("register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",)),
-    StepEntry("remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",)),
+    StepEntry(
+        "remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",), devices=("cpu", "cuda"),
+    ),
     StepEntry(
         "align_zlp", makes_image=True, needs=("ingest", "register_frames"), shared=("route",), devices=("cpu", "cuda"),
     ),
