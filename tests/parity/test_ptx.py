@@ -46,8 +46,8 @@ def test_kernel_compiles(name, cc, tmp_path, record_property):
     assert code.count(".entry") == 1
     assert call.kernel.py_func.__name__ in code
     assert "fma.rn.f64" in code or "add.f64" in code, "float64 throughout"
-    if name in LARGE and cc != ARCHITECTURES[-1]:
-        return  # assembling takes longer than compiling, and its result hardly depends on the architecture
+    if name in LARGE and (cc != ARCHITECTURES[-1] or name == "forward-intervals"):
+        return  # assembling takes longer than compiling; its result hardly depends on the architecture
     found = ptx.assemble(code, cc, tmp_path)
     if found is None:
         pytest.skip("PTX was made and looked at; the nvidia-cuda-nvcc wheel's assembler is not installed")
