@@ -89,7 +89,7 @@ def full(scan, tmp_path_factory) -> SimpleNamespace:
 def test_every_figure_is_drawn_and_saved(full) -> None:
     assert full.result.messages == ()
     assert set(full.result.summary["not_drawn"]) == {
-        "width_maps", "status_align_zlp", "status_assign_layers", "status_map_superstructure", "quality", "estimators",
+        "width_maps", "status_align_zlp", "status_assign_layers", "status_map_superstructure", "checks", "quality", "estimators",
     }  # fmt: skip
     saved = {path.stem for path in (full.folder / "figures").iterdir()}
     assert saved == set(full.result.summary["figures"]) >= {"overview", "truth", "mode_maps", "modulation_spectrum"}
