@@ -282,8 +282,22 @@ def _with_peak(
         return found
     gain, dark = electrons(image)
     flag = np.full(more.row.size, SPIKE, dtype=np.uint8)
-    added = (more.row, more.column, more.channel, flag, more.counts, dark + gain * more.expected_e)
-    parts = (found.row, found.column, found.channel, found.flag, found.counts, found.expected)
+    added: tuple[np.ndarray, ...] = (
+        more.row,
+        more.column,
+        more.channel,
+        flag,
+        more.counts,
+        dark + gain * more.expected_e,
+    )
+    parts: tuple[np.ndarray, ...] = (
+        found.row,
+        found.column,
+        found.channel,
+        found.flag,
+        found.counts,
+        found.expected,
+    )
     joined = [np.concatenate(pair) for pair in zip(parts, added, strict=True)]
     order = np.lexsort((joined[2], joined[1], joined[0]))
     return _Found(*(part[order] for part in joined))

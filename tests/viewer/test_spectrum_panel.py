@@ -120,12 +120,12 @@ def test_ways_to_draw_a_spectrum(spectrum: Any, opened: Any, session: Session) -
     spectrum.show_place(Place(session, 20, 12))
     x0, x1 = spectrum.plot.main.vb.viewRange()[0]
     assert 0 < x0 < x1
-    assert spectrum.plot.log
+    assert spectrum.plot.view == "log"
     spectrum.side.setCurrentText("gain side")
     assert spectrum.plot.main.vb.viewRange()[0][1] < 0
     spectrum.side.setCurrentText("both sides")
     spectrum.log_button.click()
-    assert not spectrum.plot.log
+    assert spectrum.plot.view == "linear"
     top = spectrum.plot.main.vb.viewRange()[1][1]
     assert top > np.nanmax(spectrum.plot.last.counts_e)
     spectrum.subtract_button.click()

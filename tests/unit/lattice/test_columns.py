@@ -50,8 +50,7 @@ def test_positions_hold_where_the_image_is_nothing_but_noise(tmp_path):
 
 
 def test_positions_that_atomap_finds(tmp_path):
-    """Needs Atomap, which is no dependency of this package."""
-    atomap = pytest.importorskip("atomap.api")
+    import atomap.api as atomap
     import hyperspy.api as hs
 
     scene = make_scene(in_plane_nm=0.0, noise=0.02)
