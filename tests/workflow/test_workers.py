@@ -136,11 +136,10 @@ def test_a_worker_of_one_gigabyte_never_exceeds_it_on_a_cube_of_four(repository:
         command = [sys.executable, "-m", "phonon_eels", *step, "--dataset-folder", str(tmp_path / "large")]
         command += ["--set", "register_frames.enabled=false", "--set", "remove_spikes.enabled=false"]
         environment = {**os.environ, "PYTHONPATH": str(repository)}
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        most = most_memory(process)
-        assert process.returncode == 0, process.communicate()[1][-3000:]
+        log = tmp_path / "said.log"
+        with log.open("w") as said, subprocess.Popen(command, env=environment, stdout=said, stderr=said) as process:
+            most = most_memory(process)
+        assert process.returncode == 0, log.read_text("utf-8")[-3000:]
         print(step, most)
         if "--workers" in step:
             # Two processes from the beginning to the end: none was ended for its memory and replaced.
