@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 
 UNUSED = ("sparse", "pint", "distributed")
@@ -26,7 +27,10 @@ def without_unused_libraries(*, reads_counts: bool) -> Iterator[None]:
     # Python's own way to say that a module is not there.
     sys.modules.update(dict.fromkeys(left_out))  # type: ignore[arg-type]
     try:
-        yield
+        with warnings.catch_warnings():
+            # Numba asks every library that is installed for its extensions, and wonders at one that is not there.
+            warnings.filterwarnings("ignore", message="Numba extension module 'sparse")
+            yield
     finally:
         for name in left_out:
             if name in sys.modules and sys.modules[name] is None:

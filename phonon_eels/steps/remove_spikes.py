@@ -282,22 +282,9 @@ def _with_peak(
         return found
     gain, dark = electrons(image)
     flag = np.full(more.row.size, SPIKE, dtype=np.uint8)
-    added: tuple[np.ndarray, ...] = (
-        more.row,
-        more.column,
-        more.channel,
-        flag,
-        more.counts,
-        dark + gain * more.expected_e,
-    )
-    parts: tuple[np.ndarray, ...] = (
-        found.row,
-        found.column,
-        found.channel,
-        found.flag,
-        found.counts,
-        found.expected,
-    )
+    expected: np.ndarray = dark + gain * more.expected_e
+    added = (more.row, more.column, more.channel, flag, more.counts, expected)
+    parts = (found.row, found.column, found.channel, found.flag, found.counts, found.expected)
     joined = [np.concatenate(pair) for pair in zip(parts, added, strict=True)]
     order = np.lexsort((joined[2], joined[1], joined[0]))
     return _Found(*(part[order] for part in joined))
