@@ -146,7 +146,7 @@ def gap_panel(gap_curve: pd.DataFrame, gap: pd.DataFrame | None = None) -> Panel
         seen += [value - np.nan_to_num(std), value + np.nan_to_num(std)]
     low, high = padded(np.concatenate(seen), 0.1)
     return Panel(
-        tuple(marks), PHASE_LABEL, "gap (meV)", PHASE_LIMITS, (low, high + 0.25 * (high - low)), x_ticks=PHASE_TICKS,
+        tuple(marks), PHASE_LABEL, "Δ (meV)", PHASE_LIMITS, (low, high + 0.25 * (high - low)), x_ticks=PHASE_TICKS,
         title="" if gap is None else difference_words(gap),
     )  # fmt: skip
 

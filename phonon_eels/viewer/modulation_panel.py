@@ -26,7 +26,7 @@ from phonon_eels.viewer.plots import PALETTE, Painter, pen, pg, plot, plots, sav
 from phonon_eels.viewer.sessions import Session
 
 CHOSEN = PALETTE[5]
-HEIGHTS = {"gap": 82.0, "energies": 10_000.0, "periods": 104.0}
+HEIGHTS = {"gap": 76.0, "energies": 10_000.0, "periods": 90.0}
 """Largest heights in pixels: what room there is belongs to the energies."""
 STEP = "measure_modulation"
 
