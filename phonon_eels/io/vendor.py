@@ -242,8 +242,8 @@ def _load_zipped(path: Path) -> list[FileSignal]:
             if members[0].file_size > _ZIP_LIMIT_BYTES:
                 raise InputFileError(f"{path} holds {members[0].file_size} bytes; unpack it and give the file in it")
             return load_signals(archive.extract(members[0], folder), lazy=False)
-    # zipfile says NotImplementedError of a compression it does not know, RuntimeError of an encrypted file.
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as problem:
+    # zipfile says RuntimeError of an encrypted file and, as a kind of it, of a compression it does not know.
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as problem:
         raise InputFileError(f"{path} cannot be unpacked ({problem}); copy it again") from problem
 
 

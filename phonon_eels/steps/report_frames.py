@@ -54,31 +54,27 @@ def quality_figure(sources: Sources) -> Any:
     """Return the figure of the checks at ingest."""
     from phonon_eels import figures
 
-    summary = sources.context.summaries.get("ingest") or {}
-    return figures.plot_quality(
-        checks=sources.table("ingest", "quality"),
-        mean_spectrum=sources.table("ingest", "mean_spectrum"),
-        gain_by_bin=sources.table("ingest", "gain_by_bin"),
-        maps=sources.maps_or_none("ingest"),
-        noise=summary.get("noise") or {},
-        zero_loss=summary.get("mean_spectrum_zero_loss"),
-    )
+    return figures.plot_quality(**_checked(sources))
 
 
 def checks_figure(sources: Sources) -> Any:
     """Return a picture for every check at ingest."""
     from phonon_eels import figures
 
+    return figures.plot_checks(pictures=sources.table("ingest", "check_pictures"), **_checked(sources))
+
+
+def _checked(sources: Sources) -> dict[str, Any]:
+    """Return what `ingest` looked at, as figures take it."""
     summary = sources.context.summaries.get("ingest") or {}
-    return figures.plot_checks(
-        checks=sources.table("ingest", "quality"),
-        pictures=sources.table("ingest", "check_pictures"),
-        mean_spectrum=sources.table("ingest", "mean_spectrum"),
-        gain_by_bin=sources.table("ingest", "gain_by_bin"),
-        maps=sources.maps_or_none("ingest"),
-        noise=summary.get("noise") or {},
-        zero_loss=summary.get("mean_spectrum_zero_loss"),
-    )
+    return {
+        "checks": sources.table("ingest", "quality"),
+        "mean_spectrum": sources.table("ingest", "mean_spectrum"),
+        "gain_by_bin": sources.table("ingest", "gain_by_bin"),
+        "maps": sources.maps_or_none("ingest"),
+        "noise": summary.get("noise") or {},
+        "zero_loss": summary.get("mean_spectrum_zero_loss"),
+    }
 
 
 def regions_figure(image: SpectrumImage, context: StepContext, extent: Any) -> Any:

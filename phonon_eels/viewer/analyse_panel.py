@@ -27,9 +27,8 @@ from phonon_eels.backends.select import select_backend
 from phonon_eels.config import STEP_NAMES, Settings
 from phonon_eels.errors import ConfigError, DataError, PhononEELSError
 from phonon_eels.viewer import forms, regions
-from phonon_eels.viewer.background import Background, later
+from phonon_eels.viewer.background import Background
 from phonon_eels.viewer.form_widgets import SectionForm
-from phonon_eels.viewer.linking import LAYERS_DELAY_MS, ViewerLink
 from phonon_eels.viewer.notices import guarded, slot, tell, tell_problem
 from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.running import Job, Stopped, run_job
@@ -57,9 +56,7 @@ class AnalysePanel(Panel):
         self._loaded: Settings = Settings()
         self._session: Session | None = None
         self._build()
-        layers = later(self, LAYERS_DELAY_MS, self._layers_changed)
-        self.link = ViewerLink(napari_viewer, on_layers=layers.start)
-        self.destroyed.connect(self.link.close)
+        self.link = self.follow(napari_viewer, self._layers_changed)
         self._layers_changed()
 
     # --- building -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from phonon_eels.figures.style import robust_limits
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.background import later
 from phonon_eels.viewer.layers import maps_of
-from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
+from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.notices import guarded, slot, tell
 from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.plots import INK, Painter, pen, pg, plot, plots, save_as
@@ -35,9 +35,7 @@ class DistributionsPanel(Panel):
         self._maps: dict[str, np.ndarray] = {}
         self._x = self._y = np.zeros((0, 0))
         self._build()
-        layers = later(self, LAYERS_DELAY_MS, self._layers_changed)
-        self.link = ViewerLink(napari_viewer, on_move=self._moved, on_layers=layers.start)
-        self.destroyed.connect(self.link.close)
+        self.link = self.follow(napari_viewer, self._layers_changed, on_move=self._moved)
         self._timer = later(self, SELECT_DELAY_MS, self._select)
         self._layers_changed()
 

@@ -7,9 +7,7 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QTreeWidget, QTreeWidgetItem, QVBoxLayout
 
-from phonon_eels.viewer.background import later
 from phonon_eels.viewer.layers import KEY, Layer, layers_of
-from phonon_eels.viewer.linking import LAYERS_DELAY_MS, ViewerLink
 from phonon_eels.viewer.notices import guarded, slot
 from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.sessions import Session
@@ -36,9 +34,7 @@ class MapsPanel(Panel):
         self.rows: dict[str, QTreeWidgetItem] = {}
         self._layers: dict[str, Layer] = {}
         self._build()
-        layers = later(self, LAYERS_DELAY_MS, self._layers_changed)
-        self.link = ViewerLink(napari_viewer, on_layers=layers.start)
-        self.destroyed.connect(self.link.close)
+        self.link = self.follow(napari_viewer, self._layers_changed)
         self._layers_changed()
 
     def _build(self) -> None:

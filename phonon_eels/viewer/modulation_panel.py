@@ -18,8 +18,7 @@ from phonon_eels.figures.phase_panels import amplitude_of, gap_panel, p_text, pe
 from phonon_eels.figures.style import subscripts
 from phonon_eels.steps.report_numbers import plus_minus
 from phonon_eels.viewer import regions
-from phonon_eels.viewer.background import later
-from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
+from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.notices import guarded, slot, tell
 from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.plots import PALETTE, Painter, pen, pg, plot, plots, save_as, vertical
@@ -42,9 +41,7 @@ class ModulationPanel(Panel):
         self.chosen: int | None = None
         self._phases = self._energies = np.zeros(0)
         self._build()
-        layers = later(self, LAYERS_DELAY_MS, self._layers_changed)
-        self.link = ViewerLink(napari_viewer, on_move=self._moved, on_layers=layers.start)
-        self.destroyed.connect(self.link.close)
+        self.link = self.follow(napari_viewer, self._layers_changed, on_move=self._moved)
         self._layers_changed()
 
     def _build(self) -> None:

@@ -16,7 +16,7 @@ from phonon_eels.figures.style import robust_limits
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.background import Background, later
 from phonon_eels.viewer.layers import default_window, image_layer, window_title
-from phonon_eels.viewer.linking import LAYERS_DELAY_MS, Place, ViewerLink
+from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.notices import guarded, slot, tell, tell_problem
 from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.plots import PICTURES, PIN_COLOURS
@@ -59,15 +59,17 @@ class SpectrumPanel(Panel):
         self._shapes: Any = None
         self._work, self._windows = Background(self), Background(self)
         self._build()
-        self.link = ViewerLink(
-            napari_viewer, on_move=self._moved, on_click=self._clicked, on_label=self._label_clicked,
-            on_layers=later(self, LAYERS_DELAY_MS, self._layers_changed).start,
-        )  # fmt: skip
+        self.link = self.follow(
+            napari_viewer,
+            self._layers_changed,
+            on_move=self._moved,
+            on_click=self._clicked,
+            on_label=self._label_clicked,
+        )
         self._move_timer = later(self, 0, self._show_waiting)
         self._window_timer = later(self, WINDOW_DELAY_MS, self._make_window_map)
         self._region_timer = later(self, REGION_DELAY_MS, self._refit_shape)
         self.plot.window_changed.connect(lambda *_: self._window_timer.start())
-        self.destroyed.connect(self.link.close)
         self._layers_changed()
 
     # --- building -----------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ BREAKS = [
     (rules.function_sizes, [module("quality", LONG_FUNCTION)]),
     (rules.telling_names, [module("io.utils", "")]),
     (rules.telling_names, [module("_helpers", "")]),
+    # Text of a module that is made up, which the rule must refuse: not a test of ours.
     (rules.raises_say_what, [module("x", "with pytest.raises(ValueError):\n    f()")]),
 ]
 
