@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from phonon_eels.errors import ConfigError
 
@@ -146,11 +147,32 @@ def inspect(options: argparse.Namespace) -> int:
     from phonon_eels.pipeline.gather import gather_settings
 
     acquisition = gather_settings(overrides=options.overrides).acquisition
+    seen: dict[int, dict[str, Any]] = {}
     with reporting(options.quiet, options.debug):
-        found = look_into(options.file, acquisition=acquisition)
+        found = look_into(options.file, acquisition=acquisition, look=seen.__setitem__)
+    if options.pictures is not None:
+        drawn = [_check_pictures(options.pictures, f"{options.file.stem}-{n}", parts) for n, parts in seen.items()]
+        found["pictures"] = [str(path) for paths in drawn for path in paths]
     text = json.dumps(to_json(found), indent=1, ensure_ascii=False) if options.json else as_text(found)
     print(text.rstrip("\n"))
     return 0
+
+
+def _check_pictures(folder: Path, name: str, parts: dict[str, Any]) -> list[Path]:
+    """Write the checks at a glance and a panel for each of them, as PNG and SVG."""
+    from phonon_eels import figures
+    from phonon_eels.io.atomic import output_error
+
+    summary = {key: value for key, value in parts.items() if key != "pictures"}
+    drawn = {"quality": figures.plot_quality(**summary), "checks": figures.plot_checks(**parts)}
+    paths = [folder / f"{name}-{kind}.{ending}" for kind in drawn for ending in ("png", "svg")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            figures.save_figure(drawn[path.stem.rsplit("-", 1)[1]], path)
+    except OSError as problem:
+        raise output_error(folder, problem) from problem
+    return paths
 
 
 def simulate(options: argparse.Namespace) -> int:

@@ -88,6 +88,12 @@ def _add_inspect(words: Any) -> None:
     )
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="as JSON, for programs")
+    inspect.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="write a picture of the spectra and one of every check into this folder",
+    )
     _add_set(inspect, "acquisition.energy_unit=meV")
 
 

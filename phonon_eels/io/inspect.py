@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,12 @@ from phonon_eels.io.haadf import OWN_KEY, dark_field_images, find_haadf, haadf_s
 from phonon_eels.io.metadata import acquisition_to_json, electrons_per_count, noise_to_json
 from phonon_eels.io.read import to_spectrum_image
 from phonon_eels.io.vendor import FileSignal, entry, load_signals
-from phonon_eels.quality.checks import records
+from phonon_eels.quality.checks import consistency_records, records
+from phonon_eels.quality.consistency import look_at_consistency
 from phonon_eels.quality.noise import estimate_noise
 from phonon_eels.quality.statistics import saturation_level, scan_statistics
 from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
+from phonon_eels.steps.check_tables import check_pictures
 
 if TYPE_CHECKING:
     from phonon_eels.config.settings import AcquisitionSettings
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    path: str | Path, *, acquisition: AcquisitionSettings | None = None, threads: int | None = None
+    path: str | Path,
+    *,
+    acquisition: AcquisitionSettings | None = None,
+    threads: int | None = None,
+    look: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Look into a file and say what is in it; data are read once, block by block.
 
@@ -38,6 +44,8 @@ def inspect(
         What the file does not say; the report then tells what is still missing.
     threads
         Blocks looked at at the same time.
+    look
+        Called for every spectrum image with the number of its signal and what `figures.plot_checks` takes.
 
     Returns
     -------
@@ -57,7 +65,7 @@ def inspect(
     return {
         "file": str(path),
         "bytes": size,
-        "signals": [_describe(item, signals, path, acquisition, threads) for item in signals],
+        "signals": [_describe(item, signals, path, acquisition, threads, look) for item in signals],
     }
 
 
@@ -67,6 +75,7 @@ def _describe(
     path: Path,
     acquisition: AcquisitionSettings | None,
     threads: int | None,
+    look: Callable[[int, dict[str, Any]], None] | None,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "number": item.number,
@@ -81,8 +90,10 @@ def _describe(
         try:
             image = to_spectrum_image(item, path, acquisition)
             haadf = _haadf(signals, item, image, path, found)
-            found["spectrum"] = _spectrum(image.with_(**haadf), threads, acquisition)
+            found["spectrum"], pictures = _spectrum(image.with_(**haadf), threads, acquisition)
             found["spectrum"]["electrons_per_count"] = electrons_per_count(item.original)
+            if look is not None:
+                look(item.number, pictures)
         except PhononEELSError as problem:
             found["problem"] = str(problem)
     return found
@@ -129,15 +140,19 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def _spectrum(image: SpectrumImage, threads: int | None, settings: AcquisitionSettings | None) -> dict[str, Any]:
+def _spectrum(
+    image: SpectrumImage, threads: int | None, settings: AcquisitionSettings | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what is told of a spectrum image, and what the pictures of its checks are made of."""
     given = settings.saturation_counts if settings is not None else None
     statistics = scan_statistics(image, CpuBackend(threads), saturation=saturation_level(image, given))
     peak = find_zero_loss(statistics.mean_spectrum, image.energy)
     usable = (statistics.not_finite == 0) & ~statistics.empty
     estimate = estimate_noise(image, peak if isinstance(peak, ZeroLoss) else None, usable)
-    quality = records(image, statistics, peak, estimate)
+    seen = look_at_consistency(image, statistics, peak)
+    quality = [*records(image, statistics, peak, estimate), *consistency_records(image, seen, peak)]
     rows, columns = image.scan
-    return {
+    told = {
         "shape": {
             "frames": 1 if image.frames is None else int(image.frames.shape[0]),
             "rows": rows.n,
@@ -184,6 +199,7 @@ def _spectrum(image: SpectrumImage, threads: int | None, settings: AcquisitionSe
         "quality": quality,
         "missing": missing_keys(image),
     }
+    return told, check_pictures(image, statistics, peak, estimate, quality, seen)
 
 
 def missing_keys(image: SpectrumImage) -> list[str]:
@@ -210,6 +226,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         lines += [f"   {line}" for line in _spectrum_lines(item)]
     if sum(item["kind"] == "spectrum" for item in signals) > 1:
         lines.append("Several spectrum images: choose one with ingest.signal.")
+    lines += [f"picture: {path}" for path in report.get("pictures", ())]
     return "\n".join(lines)
 
 

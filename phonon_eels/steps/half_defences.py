@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
-from phonon_eels.kernels.forward import LINEAR, N_LOCAL
+from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
 from phonon_eels.lattice.modulation import Scores, fit_unit
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.joint_fit import Geometry, JointFit, progress_of_pass, unit_amplitudes
+from phonon_eels.steps.reproducibility import ZERO_LOSS_HEIGHT, counted_parameters
 
 if TYPE_CHECKING:
     from phonon_eels.backends.base import Progress
@@ -33,8 +34,7 @@ FAILED_P = 0.01
 SMALL_SHARE = 0.1
 MIN_RELIABILITY = 0.1
 """Covariates whose change between halves is noise to more than 90 % tell nothing."""
-ZERO_LOSS_HEIGHT, LOG_WIDTH = 0, 2
-BACKGROUND_LEVEL, BACKGROUND_SLOPE = 5, 6
+LOG_WIDTH = 2
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,7 @@ def _fit(
     half: SpectrumImage, share: float, joint: JointFit, alignment: Alignment, context: StepContext, progress: Progress
 ) -> ScanFit:
     starts = joint.params.copy()
-    counted = [ZERO_LOSS_HEIGHT, BACKGROUND_LEVEL, *range(N_LOCAL, N_LOCAL + joint.model.n_modes)]
-    if joint.model.background.code == LINEAR:
-        counted.append(BACKGROUND_SLOPE)  # otherwise it is a shape and counts no electrons
-    starts[..., counted] *= share
+    starts[..., counted_parameters(joint.model)] *= share
     return fit_scan(
         half, joint.model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
         progress=progress,

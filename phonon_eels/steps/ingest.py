@@ -10,21 +10,28 @@ import numpy as np
 
 from phonon_eels.errors import DataError, QualityError
 from phonon_eels.quality.checks import consistency_records, records, sentence_for
-from phonon_eels.quality.consistency import Consistency, look_at_consistency, picture_points
+from phonon_eels.quality.consistency import look_at_consistency
 from phonon_eels.quality.noise import NoiseEstimate, estimate_noise
 from phonon_eels.quality.statistics import ScanStatistics, saturation_level, scan_statistics
 from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
 from phonon_eels.spectrum_image import NoiseModel, SpectrumImage, StepResult
-from phonon_eels.steps.maps import count_status, quantity, scan_dataset
+from phonon_eels.steps.check_tables import (
+    MEANINGS,
+    MEASURABLE,
+    check_maps,
+    check_tables,
+    noise_summary,
+    peak_summary,
+    position_status,
+)
+from phonon_eels.steps.maps import count_status
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.steps.vacuum import VacuumReference, reference_of_scan, reference_summary, region_counts
 
 if TYPE_CHECKING:
     from phonon_eels.config.settings import Ingest
 
-MEANINGS = ("ok", "not_finite", "empty", "saturated")
 _FATAL = ("finite", "negative", "constant", "zero_loss_peak")
-_MEASURABLE = ("gain", "dark_level", "read_noise_e")
 
 
 def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> StepResult:
@@ -67,7 +74,7 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
     seen = look_at_consistency(image, statistics, zero_loss)
     quality = [*records(image, statistics, zero_loss, estimate), *consistency_records(image, seen, zero_loss)]
     messages = _judge(image, quality, settings.quality)
-    status = np.select([statistics.not_finite > 0, statistics.empty, statistics.saturated > 0], [1, 2, 3], 0)
+    status = position_status(statistics)
     noise, told = _noise_model(image.noise, estimate)
     result = image.with_(
         counts=_finite(image.counts, statistics, context),
@@ -76,18 +83,14 @@ def ingest(image: SpectrumImage, settings: Ingest, context: StepContext) -> Step
         noise=noise,
     )
     vacuum = _vacuum(image, settings, context)
-    tables = {
-        "quality": _table(quality),
-        **_spectra(result, statistics, estimate),
-        "check_pictures": _pictures(image, seen),
-    }
+    tables = check_tables(result, statistics, estimate, quality, seen)
     summary = _summary(result, statistics, zero_loss, estimate, status)
     if vacuum is not None:
         tables["vacuum_reference"] = vacuum.table()
         summary = {**summary, "vacuum_reference": reference_summary(vacuum)}
     return StepResult(
         image=result,
-        maps=_maps(result, statistics, status),
+        maps=check_maps(result, statistics),
         tables=tables,
         summary=summary,
         messages=(*messages, *told, *_masked_words(image)),
@@ -138,7 +141,7 @@ def _noise_model(noise: NoiseModel, estimate: NoiseEstimate | None) -> tuple[Noi
     differs = abs(estimate.gain.value - noise.gain) > max(5.0 * estimate.gain.std, 0.2 * noise.gain)
     if gain_is_given and differs:
         return noise, ("dark level and read noise are not taken from the data, whose gain is not the one given",)
-    for name in _MEASURABLE:
+    for name in MEASURABLE:
         measured = getattr(estimate, name)
         if measured is not None and source.get(name, "assumed") == "assumed":
             values[name], source[name] = measured.value, "measured"
@@ -186,35 +189,6 @@ def _mask(image: SpectrumImage, statistics: ScanStatistics, level: float | None,
     return context.backend.map_cube(mask, [image.counts, statistics.empty[..., None], image.bad, *frames], dtype=bool)
 
 
-def _maps(image: SpectrumImage, statistics: ScanStatistics, status: np.ndarray) -> Any:
-    values: dict[str, tuple[np.ndarray, str]] = {"total_counts": (statistics.total_counts, "counts")}
-    if image.haadf is not None:
-        values["haadf"] = (np.asarray(image.haadf, dtype=np.float64), "1")
-    return scan_dataset(image, values, status, MEANINGS)
-
-
-def _table(quality: list[dict[str, Any]]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(quality, columns=["check", "verdict", "value", "unit", "sentence"])
-
-
-def _pictures(image: SpectrumImage, seen: Consistency) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(picture_points(image, seen), columns=["check", "x", "y"])
-
-
-def _spectra(image: SpectrumImage, statistics: ScanStatistics, estimate: NoiseEstimate | None) -> dict[str, Any]:
-    """What the picture of the checks is made of: the mean spectrum, and the gain against the width of channel bins."""
-    import pandas as pd
-
-    mean = {"energy_loss_mev": image.energy.energies_mev, "mean_counts": statistics.mean_spectrum}
-    bins = [] if estimate is None else estimate.by_bin
-    names = ["bin_channels", "variance_over_mean", "variance_over_mean_std"]
-    return {"mean_spectrum": pd.DataFrame(mean), "gain_by_bin": pd.DataFrame(list(bins), columns=names)}
-
-
 def _summary(
     image: SpectrumImage,
     statistics: ScanStatistics,
@@ -224,9 +198,6 @@ def _summary(
 ) -> Mapping[str, Any]:
     rows, columns = image.scan
     acquisition = {name: getattr(image.acquisition, name) for name in type(image.acquisition).__dataclass_fields__}
-    peak = (
-        None if isinstance(zero_loss, str) else {"position_mev": zero_loss.position_mev, "fwhm_mev": zero_loss.fwhm_mev}
-    )
     return {
         "title": image.title,
         "shape": {"rows": rows.n, "columns": columns.n, "channels": image.energy.n_channels},
@@ -237,8 +208,8 @@ def _summary(
         },
         "scan": {"row_step_nm": rows.step_nm, "column_step_nm": columns.step_nm},
         "acquisition": acquisition,
-        "noise": _noise_summary(image.noise, estimate),
-        "mean_spectrum_zero_loss": peak,
+        "noise": noise_summary(image.noise, estimate),
+        "mean_spectrum_zero_loss": peak_summary(zero_loss),
         "counts": {
             "type": str(image.counts.dtype),
             "minimum": statistics.minimum,
@@ -253,26 +224,10 @@ def _summary(
     }
 
 
-def _noise_summary(noise: NoiseModel, estimate: NoiseEstimate | None) -> dict[str, Any]:
-    units = {
-        "gain": "counts per electron",
-        "dark_level": "counts",
-        "read_noise_e": "electrons",
-        "noise_correlation": "1",
-    }
-    found: dict[str, Any] = {}
-    for name, unit in units.items():
-        source = noise.source.get(name, "assumed")
-        measured = getattr(estimate, name, None) if estimate is not None and name in _MEASURABLE else None
-        std = measured.std if measured is not None and source == "measured" else float("nan")
-        found[name] = quantity(getattr(noise, name), std, unit, source)
-    return found
-
-
 def missing_keys(image: SpectrumImage) -> tuple[str, ...]:
     """Return the settings keys that would say what neither the file nor a measurement did."""
     unknown = [name for name, value in vars(image.acquisition).items() if value is None and name != "instrument"]
-    unknown += [name for name in _MEASURABLE if image.noise.source.get(name, "assumed") == "assumed"]
+    unknown += [name for name in MEASURABLE if image.noise.source.get(name, "assumed") == "assumed"]
     return tuple(f"acquisition.{name}" for name in unknown)
 
 

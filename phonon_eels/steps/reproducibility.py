@@ -9,7 +9,7 @@ import numpy as np
 
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
-from phonon_eels.kernels.forward import N_LOCAL
+from phonon_eels.kernels.forward import LINEAR, N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.spectrum_image import SpectrumImage
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from phonon_eels.backends.base import Backend
 
+ZERO_LOSS_HEIGHT, BACKGROUND_LEVEL, BACKGROUND_SLOPE = 0, 5, 6
 COLUMNS = (
     "mode", "energy_first_mev", "energy_first_mev_std", "energy_second_mev", "energy_second_mev_std", "difference_mev",
     "difference_mev_std", "p_value",
@@ -77,13 +78,22 @@ def compare_halves(
     return pd.DataFrame(rows, columns=list(COLUMNS)), together
 
 
+def counted_parameters(model: ForwardModel) -> list[int]:
+    """Return which parameters count electrons, and so follow the dose: heights, areas and the background's level.
+
+    The slope of a straight background does too; that of an exponential or a power law is a shape.
+    """
+    background = [BACKGROUND_LEVEL, BACKGROUND_SLOPE] if model.background.code == LINEAR else [BACKGROUND_LEVEL]
+    return [ZERO_LOSS_HEIGHT, *background, *range(N_LOCAL, N_LOCAL + model.n_modes)]
+
+
 def _shared_energies(
     half: SpectrumImage, share: float, model: ForwardModel, alignment: Alignment, held: ScanFit, backend: Backend
 ) -> tuple[np.ndarray, np.ndarray]:
     """Maximum-likelihood energies of a half and their covariance, one Newton step from those of the whole."""
     modes = model.n_modes
     starts = np.array(held.params)
-    starts[..., [0, 5, 6, *range(N_LOCAL, N_LOCAL + modes)]] *= share
+    starts[..., counted_parameters(model)] *= share
     starts[~np.isfinite(starts).all(axis=2)] = 0.0
     at = starts[..., N_LOCAL + modes : N_LOCAL + 2 * modes]
     fit = fit_scan(half, model, alignment, starts, backend, free_energies=False, profile=True, max_iterations=15)

@@ -242,6 +242,25 @@ class TestSimulateAndInspect:
         found = json.loads(capsys.readouterr().out)
         assert found["signals"][0]["spectrum"]["acquisition"]["temperature_k"] == 77
 
+    def test_inspect_writes_a_picture_of_every_check(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["simulate", "made.hspy", *self.SMALL]) == 0
+        capsys.readouterr()
+        assert main(["inspect", "made.hspy", "--json", "--pictures", "seen"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        names = [f"made-0-{kind}.{ending}" for kind in ("quality", "checks") for ending in ("png", "svg")]
+        assert [Path(path).name for path in found["pictures"]] == names
+        checks = found["signals"][0]["spectrum"]["quality"]
+        assert {"axis_order", "fixed_pattern", "dispersion"} <= {check["check"] for check in checks}
+        drawn = (tmp_path / "seen" / "made-0-checks.svg").read_text(encoding="utf-8")
+        for check in checks:
+            assert f"{check['check'].removesuffix('_e').replace('_', ' ')}: {check['verdict']}" in drawn
+        (tmp_path / "file").touch()
+        assert main(["inspect", "made.hspy", "--pictures", "file"]) == 2
+        assert "file" in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [

@@ -9,7 +9,8 @@ from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps.align_zlp import align_zlp
 from phonon_eels.steps.fit_peaks import fit_peaks
 from phonon_eels.steps.report_frames import reproducibility_table
-from tests.unit.forward.spectra import SEPARATED, context_of, material_of, simulated, with_results
+from phonon_eels.steps.reproducibility import counted_parameters
+from tests.unit.forward.spectra import SEPARATED, context_of, material_of, model_of, simulated, with_results
 
 MATERIAL = material_of(*SEPARATED)
 
@@ -89,3 +90,29 @@ def test_same_for_any_number_of_threads():
         tables.append(fit_peaks(image, Settings().fit_peaks, context).tables["reproducibility"])
     assert CpuBackend(3).threads == 3
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "counted"), [("linear", [0, 5, 6]), ("power_law", [0, 5]), ("exp_polynomial", [0, 5])]
+)
+def test_only_what_counts_electrons_follows_the_dose(kind, counted):
+    """The slope of a straight background is electrons; that of a power law or an exponential is a shape."""
+    model = model_of(simulated(2, 2, material=MATERIAL), MATERIAL, background=kind)
+    assert counted_parameters(model) == [*counted, 8, 9, 10]
+
+
+def test_halves_are_fitted_with_the_background_of_the_whole():
+    """Halves of a power-law background: its exponent starts where the whole's ended, not at half of it."""
+    image = halved(3)
+    energies = image.energy.energies_mev
+    tail = 60.0 / (1.0 + (np.maximum(energies, 0.0) / 30.0) ** 1.5)
+    extra = np.random.default_rng(8).poisson(np.broadcast_to(tail, image.halves.shape)) * image.noise.gain
+    image = image.with_(halves=image.halves + extra, counts=image.counts + extra.sum(axis=0))
+    registered = StepResult(summary={"halves": {"kind": "odd_even", "n_frames": [2, 2, 4]}})
+    context = with_results(context_of(MATERIAL), register_frames=registered)
+    context = with_results(context, align_zlp=align_zlp(image, Settings().align_zlp, context))
+    settings = Settings().fit_peaks.model_copy(update={"background": "power_law"})
+    table = fit_peaks(image, settings, context).tables["reproducibility"]
+    each = table[table["mode"] != "all"]
+    pulls = each["difference_mev"] / each["difference_mev_std"]
+    assert float((pulls**2).sum()) < 16.3  # the 0.999 quantile of chi-squared with three degrees
