@@ -243,6 +243,10 @@ class FitPeaks(Frozen):
     response: Literal["auto", "vacuum", "peak"] = "auto"
     """Forward: what lines are seen through. vacuum: the zero-loss peak of `vacuum_region`, else of the vacuum that `masks` marks or
     names, with its own noise; peak: the fitted split Pearson VII; auto: vacuum where there is one that is nowhere nearer than 2 µm."""
+    bin_to_std_mev: Positive | None = None
+    """Forward: put positions together until each mode's energy is known to this, in maps of their own (`binned_energy_mev`)."""
+    bin_along: Literal["both", "rows", "columns"] = "both"
+    """Bins grow along both directions of the scan, or along its rows or columns only, so that they stay inside a layer."""
     thermometry_tiles: tuple[int, int] = Field(default=(1, 1))
     """Forward: temperature from gain and loss side for the scan and for so many parts of its rows and columns."""
 

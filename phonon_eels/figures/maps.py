@@ -27,6 +27,8 @@ Extent = tuple[float, float, float, float]
 QUANTITY_TITLES = {
     "energy_mev": "energy",
     "apparent_energy_mev": "apparent energy",
+    "binned_energy_mev": "energy of bins",
+    "bin_positions": "size of bin",
     "fwhm_mev": "FWHM",
     "area_e": "area",
     "energy_mev_crb": "bound of energy",

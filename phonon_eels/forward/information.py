@@ -117,21 +117,27 @@ def cramer_rao(held: ScanFit) -> CramerRao:
     assert held.information is not None
     assert held.area_slope is not None
     modes = held.n_modes
-    information = np.nan_to_num(held.information[..., :modes, :modes])
-    scale = np.sqrt(np.maximum(np.diagonal(information, axis1=-2, axis2=-1), 0.0))
-    told = scale > 0.0
-    safe = np.where(told, scale, 1.0)
-    normal = information / (safe[..., :, None] * safe[..., None, :])
-    normal = np.where(told[..., :, None] & told[..., None, :], normal, np.eye(modes))
-    values, vectors = np.linalg.eigh(normal)
-    # Directions that the data do not determine at all would otherwise come out with a negative variance.
-    inverse = np.einsum("...ik,...k,...jk->...ij", vectors, 1.0 / np.maximum(values, 1e-10), vectors)
-    covariance = inverse / (safe[..., :, None] * safe[..., None, :])
+    covariance, told = inverse_or_large(np.nan_to_num(held.information[..., :modes, :modes]))
     variance = np.where(told, np.diagonal(covariance, axis1=-2, axis2=-1), np.inf)
     slope = held.area_slope[..., :modes]
     followed = np.einsum("...mi,...ij,...mj->...m", slope, covariance, slope)
     area = np.sqrt(held.areas(held.std) ** 2 + np.maximum(followed, 0.0))
     return CramerRao(np.sqrt(variance), np.where(np.isfinite(area), area, np.inf), covariance)
+
+
+def inverse_or_large(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inverse of information matrices (…, modes, modes), and which modes have any information, (…, modes).
+
+    Directions that the data do not determine at all would come out with a negative variance; they get a very large one.
+    """
+    scale = np.sqrt(np.maximum(np.diagonal(information, axis1=-2, axis2=-1), 0.0))
+    told = scale > 0.0
+    safe = np.where(told, scale, 1.0)
+    normal = information / (safe[..., :, None] * safe[..., None, :])
+    normal = np.where(told[..., :, None] & told[..., None, :], normal, np.eye(information.shape[-1]))
+    values, vectors = np.linalg.eigh(normal)
+    inverse = np.einsum("...ik,...k,...jk->...ij", vectors, 1.0 / np.maximum(values, 1e-10), vectors)
+    return inverse / (safe[..., :, None] * safe[..., None, :]), told
 
 
 def centroid_bound(held: ScanFit, bound: CramerRao, pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ from phonon_eels.steps.classic_peaks import (
     pooled_settings,
 )
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
-from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, from_zero, limit_maps, peak_maps
+from phonon_eels.steps.peak_maps import from_zero, limit_maps, peak_maps, with_bins
 from phonon_eels.steps.peak_tables import (
     from_true_zero,
     local_maps,
@@ -109,7 +109,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         good, fit_status, meanings = np.isin(fit.status, (CONVERGED, AT_BOUND)), fit.status, STATUS_MEANINGS
         found = peak_maps(fit, held, model, context.material, good, usable_prior)
         found.values.update(local_maps(fit, model, prepared.alignment, image.energy, good))
-        found = from_zero(found, true_zero(context)[0])
+        found = from_zero(with_bins(found, held, model, good, settings), true_zero(context)[0])
         noise_told, sentence = {}, ""
     if not good.any():
         raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
@@ -139,9 +139,9 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "model": fitted,
         "route": context.route,
         "status_counts": count_status(fit_status, meanings),
-        "mode_status_counts": {n: count_status(mode_status[m], MODE_STATUS) for m, n in enumerate(model.mode_names)},
-        "identifiability_counts": {
-            n: count_status(found.identifiability[m], IDENTIFIABILITY) for m, n in enumerate(model.mode_names)
+        **{
+            f"{name}_counts": {n: count_status(numbers[m], words) for m, n in enumerate(model.mode_names)}
+            for name, (numbers, words) in found.flags.items()
         },
         "sensitivities": sensitivity_summary(model.mode_names, follows),
         "mean_chi2_per_dof": prepared.mean.chi2_per_dof,
@@ -150,7 +150,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
         "measured_temperature_k": temperature,
     }
-    messages = (*_messages(image, model, good, prepared, context), *warmth, *([sentence] if sentence else []))
+    messages = (*_messages(image, model, good, prepared, settings, context), *warmth, *([sentence] if sentence else []))
     return StepResult(maps=maps, tables=tables, summary=summary | noise_told, messages=messages)
 
 
@@ -336,7 +336,12 @@ def fit_positions(
 
 
 def _messages(
-    image: SpectrumImage, model: ForwardModel, good: np.ndarray, prepared: Prepared, context: StepContext
+    image: SpectrumImage,
+    model: ForwardModel,
+    good: np.ndarray,
+    prepared: Prepared,
+    settings: FitPeaks,
+    context: StepContext,
 ) -> tuple[str, ...]:
     messages = []
     if image.acquisition.temperature_k is None:
@@ -349,6 +354,8 @@ def _messages(
     missing = [mode.name for mode in context.material.modes if mode.name not in model.mode_names]
     if missing:
         messages.append(f"modes beyond the end of the energy axis were left out: {', '.join(missing)}")
+    if settings.bin_to_std_mev is not None and context.route == "classic":
+        messages.append("fit_peaks.bin_to_std_mev is of the forward route: nothing was binned")
     bad = int(np.count_nonzero(~good if image.masked is None else ~good & ~image.masked))
     if bad:
         messages.append(f"{bad} of {good.size} positions could not be fitted; the status map says why")

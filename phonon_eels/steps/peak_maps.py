@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phonon_eels.config import Material
+from phonon_eels.config.settings import FitPeaks
+from phonon_eels.forward.binned import BIN_STATUS, binned_energies
 from phonon_eels.forward.information import CramerRao, centroid_bound, cramer_rao
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import INTERVAL_MEANINGS, SHOWN_SIGMA, ScanFit
@@ -130,9 +132,22 @@ def limit_maps(
     return PeakMaps(dict(values), flags, mode_status, told, bound)
 
 
+def with_bins(maps: PeakMaps, held: ScanFit, model: ForwardModel, good: np.ndarray, settings: FitPeaks) -> PeakMaps:
+    """Return the maps with the energies of bins of positions, where `bin_to_std_mev` asks for them."""
+    if settings.bin_to_std_mev is None:
+        return maps
+    bins = binned_energies(held, good, model.bounds_mev, settings.bin_to_std_mev, settings.bin_along)
+    values: Values = {
+        "binned_energy_mev": (bins.energy_mev, "meV"),
+        "binned_energy_mev_std": (bins.std_mev, "meV"),
+        "bin_positions": (bins.n_positions, "positions"),
+    }
+    return replace(maps, values=maps.values | values, flags=maps.flags | {"binned_status": (bins.status, BIN_STATUS)})
+
+
 def from_zero(maps: PeakMaps, zero_mev: float) -> PeakMaps:
     """Return the maps with energies, and the ends of their intervals, counted from another zero."""
-    names = ("energy_mev", *(f"energy_mev_{end}" for end in INTERVAL_ENDS))
+    names = ("energy_mev", "binned_energy_mev", *(f"energy_mev_{end}" for end in INTERVAL_ENDS))
     moved = {name: (maps.values[name][0] - zero_mev, "meV") for name in names if name in maps.values}
     return replace(maps, values={**maps.values, **moved})
 

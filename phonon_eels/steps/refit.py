@@ -16,7 +16,7 @@ from phonon_eels.component_fit.where import Known, where_true
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel, model_from_description
-from phonon_eels.forward.scan import SHOWN_SIGMA, ScanFit, fit_scan
+from phonon_eels.forward.scan import INTERVAL_MEANINGS, SHOWN_SIGMA, ScanFit, fit_scan
 from phonon_eels.kernels.component_fit import OUTCOMES
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, SINGULAR
@@ -228,7 +228,10 @@ def _merged(
     words = str(maps["status"].attrs["flag_meanings"]).split()
     summary["status_counts"] = count_status(maps["status"].values, words)
     summary["median_p_value"] = float(np.nanmedian(maps["p_value"].values))
-    for name, known in (("mode_status", MODE_STATUS), ("identifiability", IDENTIFIABILITY)):
+    counted = {"mode_status": MODE_STATUS, "identifiability": IDENTIFIABILITY, "interval_kind": INTERVAL_MEANINGS}
+    for name, known in counted.items():
+        if name not in maps:
+            continue
         planes = zip(maps["mode"].values, maps[name].values, strict=True)
         extra = tuple(str(maps[name].attrs["flag_meanings"]).split())[len(known) :]
         summary[f"{name}_counts"] = {str(mode): count_status(plane, (*known, *extra)) for mode, plane in planes}

@@ -38,6 +38,10 @@ MODE_MAPS = (
     "Colours span 2–98 % of the values, of energies those of the better-determined half. Hatched grey: no value, "
     "see the status."
 )
+BINNED_MAPS = (
+    "Energies of bins of positions that are just large enough for the standard deviation asked for, mode by mode, with their "
+    "standard deviations and the number of positions in each bin. Where the whole scan is one bin the target may be missed."
+)
 LIMIT_MAPS = (
     "Cramér-Rao bounds: the least standard deviation that any unbiased estimate of a mode's energy and area could have at each "
     "position, from the counts alone, with the zero-loss peak, the background and all other modes marginalised. Energies are left out where the bound is above four times that of the best positions."

@@ -72,6 +72,10 @@ def recipes(sources: Sources) -> list[Recipe]:
     entries.append(Recipe("checks", "Every check in a picture", captions.CHECKS, checks_figure))
     if sources.image.regions is not None:
         entries.append(Recipe("regions", "What was left out", captions.REGIONS, _regions))
+    peaks = sources.maps_or_none("fit_peaks")
+    if peaks is not None and "binned_energy_mev" in peaks:
+        place = next(k for k, entry in enumerate(entries) if entry.name == "limit_maps")
+        entries.insert(place, Recipe("binned_maps", "Energies of bins", captions.BINNED_MAPS, _binned_maps))
     if 1 in sources.image.shape[:2] and sources.image.shape[:2] != (1, 1):
         entries.insert(2, Recipe("line_spectra", "Spectra along the line", captions.LINE_SPECTRA, _line_spectra))
     if sources.context.route == "classic":
@@ -139,6 +143,13 @@ def _limit_maps(sources: Sources) -> Any:
     shown = np.where(values <= 4.0 * np.reshape(best, (-1, 1, 1)), values, np.nan)
     told = maps.assign({bound: maps[bound].copy(data=shown)})
     return figures.plot_mode_maps(told, (bound, "area_e_crb"), width_mm=figures.PAGE_MM * 0.7)
+
+
+def _binned_maps(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    maps = sources.maps("fit_peaks", "binned_energy_mev")
+    return figures.plot_mode_maps(maps, ("binned_energy_mev", "bin_positions"), width_mm=figures.PAGE_MM * 0.7)
 
 
 def _width_maps(sources: Sources) -> Any:

@@ -87,6 +87,20 @@ def test_energies_count_from_the_calibrated_zero(counted, fitted):
     np.testing.assert_array_equal(table["energy_mev_std"], before["energy_mev_std"])
 
 
+def test_energies_of_bins_reach_the_deviation_asked_for(counted, fitted):
+    maps = _run(counted.image, bin_to_std_mev=0.1).maps
+    np.testing.assert_array_equal(maps["energy_mev"], fitted.maps["energy_mev"])
+    reached = (maps["binned_status"] == 0).values
+    assert reached.mean() > 0.6
+    assert maps["binned_energy_mev_std"].values[reached].max() <= 0.1
+    assert maps["bin_positions"].values[reached].max() > 1
+    pull = (maps["binned_energy_mev"] - counted.truth_maps["energy_mev"]) / maps["binned_energy_mev_std"]
+    assert float(np.abs(pull).max()) < 4.0
+    single = 1.0 / (maps["energy_mev_crb"] ** 2).mean()
+    told = 1.0 / (maps["binned_energy_mev_std"] ** 2).mean()
+    assert float(told / single) > 1.5
+
+
 def test_mean_spectrum_is_made_of_its_parts(fitted):
     table = fitted.tables["mean_spectrum"]
     parts = [c for c in table if c.endswith("_e") and c not in ("counts_e", "model_e")]
