@@ -85,6 +85,8 @@ class JointFit:
         (rows, columns, parameters) where the scores were taken.
     lines
         The modes' lines in the mean spectrum.
+    noise_factor
+        (M,) by which noise that channels share widens what the scores say of a mode; the units' covariances hold it.
     """
 
     model: ForwardModel
@@ -99,6 +101,7 @@ class JointFit:
     first_order_share: np.ndarray
     params: np.ndarray
     lines: SeenLines
+    noise_factor: np.ndarray
 
     def relative_area(self, mode: int) -> np.ndarray:
         """Return a mode's area over what its planes and its constant part give at each position, (rows, columns).
@@ -206,8 +209,11 @@ def fit_joint(
     starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = taken_at
     assert held is not None
     assert common is not None
+    factor = shared_noise(model.mode_names, context)
     units = {
-        int(unit): fit_unit(scores, reference, regressors, inside & (geometry.half_slab == unit), model.fwhm_mev)
+        int(unit): widened(
+            fit_unit(scores, reference, regressors, inside & (geometry.half_slab == unit), model.fwhm_mev), factor
+        )
         for unit in np.unique(geometry.half_slab[inside])
     }
     return JointFit(
@@ -217,13 +223,39 @@ def fit_joint(
         shares,
         regressors,
         reference,
-        common,
+        widened(common, factor),
         units,
         held.areas(),
         first_order,
         starts,
         lines,
+        factor,
     )
+
+
+def shared_noise(mode_names: tuple[str, ...], context: StepContext) -> np.ndarray:
+    """Return by how much noise that channels share widens a mode's energy, (M,); 1 where they share none, or nobody knows.
+
+    The classic route resamples and deconvolves; its fits of single positions carry that noise through and keep beside it
+    what independent channels would give. Sums of positions are widened alike, since the noise of positions is independent.
+    """
+    maps = context.maps["fit_peaks"]
+    if "apparent_energy_mev_naive_std" not in maps:
+        return np.ones(len(mode_names))
+    factors = []
+    for name in mode_names:
+        found = maps.sel(mode=name)
+        held, naive = (
+            np.asarray(found[f"apparent_energy_mev_{key}"].values, dtype=float) for key in ("std", "naive_std")
+        )
+        known = np.isfinite(held) & np.isfinite(naive) & (naive > 0.0)
+        factors.append(float(np.median(held[known] / naive[known])) if known.any() else 1.0)
+    return np.array(factors)
+
+
+def widened(fit: UnitFit, factor: np.ndarray) -> UnitFit:
+    """Return a fit with the covariances of energies and widths widened, `factor` of a mode for both."""
+    return replace(fit, covariance=fit.covariance * np.tile(factor, 2)[:, None, None] ** 2)
 
 
 def _mean_lines(model: ForwardModel, held: ScanFit, usable: np.ndarray) -> SeenLines:

@@ -95,7 +95,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         geometry.phase_rad, geometry.half_slab, settings, context.material,
     )  # fmt: skip
     summary = _summary(primary, claim, testable, antiphase, settings, image, joint, context)
-    return StepResult(tables=result, summary=summary, messages=_messages(primary, testable, image, context))
+    return StepResult(tables=result, summary=summary, messages=_messages(primary, testable, image, joint, context))
 
 
 def _why_not(settings: MeasureModulation, context: StepContext) -> str | None:
@@ -177,7 +177,9 @@ def _lower_bound(image: SpectrumImage, context: StepContext) -> bool:
     return not known and image.acquisition.geometry != "off-axis"
 
 
-def _messages(primary: Any, testable: bool, image: SpectrumImage, context: StepContext) -> tuple[str, ...]:
+def _messages(
+    primary: Any, testable: bool, image: SpectrumImage, joint: JointFit, context: StepContext
+) -> tuple[str, ...]:
     messages = []
     if not testable:
         messages.append(
@@ -189,9 +191,13 @@ def _messages(primary: Any, testable: bool, image: SpectrumImage, context: StepC
             "acquisition.dipole_fraction is not known and the geometry is not off-axis: amplitudes are lower bounds"
         )
     if context.route == "classic":
+        factor = float(joint.noise_factor[joint.model.mode_names.index(str(primary["mode"]))])
+        told = "take channels as independent: no step has told what they share"
+        if factor != 1.0:
+            told = f"hold the noise that channels share, {factor:.2f} times that of independent ones"
         messages.append(
-            "classic route: intervals and p-values rest on the scatter between planes; deviations of single scores take channels as "
-            "independent, which resampling and deconvolution have undone"
+            "classic route: intervals and p-values rest on the scatter between planes; counting deviations of single planes and "
+            f"phase bins {told}"
         )
     return tuple(messages)
 

@@ -237,7 +237,7 @@ def phase_bin_table(joint: JointFit, geometry: Geometry, n_bins: int, context: S
             joint.scores, m, mean, outward, np.abs(share), inside, n_bins, joint.model.fwhm_mev
         )
         rows += [
-            {"mode": mode, "layer": layer, "phase_rad": phase[b], "energy_mev": energy[b], "energy_mev_std": std[b], "n_positions": int(n[b])}
+            {"mode": mode, "layer": layer, "phase_rad": phase[b], "energy_mev": energy[b], "energy_mev_std": std[b] * joint.noise_factor[m], "n_positions": int(n[b])}
             for b in range(n_bins)
             if np.isfinite(energy[b])
         ]  # fmt: skip

@@ -60,7 +60,7 @@ def control_amplitude(
         fit = fit_unit(joint.scores, joint.reference_mev, regressors, inside, joint.model.fwhm_mev)
         if fit.information[mode] > MIN_UNIT_INFORMATION * usual:
             values.append(fit.value[mode, 1:3])
-            covariances.append(fit.covariance[mode, 1:3, 1:3])
+            covariances.append(fit.covariance[mode, 1:3, 1:3] * joint.noise_factor[mode] ** 2)
     n = len(values)
     if not n:
         return None, 0

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from phonon_eels.config import Settings, SimulationSettings
 from phonon_eels.errors import ConfigError
@@ -185,3 +186,19 @@ def test_wrong_names_are_refused(planted):
         measure(*planted, mode="CuO79")
     with pytest.raises(ConfigError, match=r"measure_modulation\.layer = 'TiO' is no layer of bi2212; it has Ca"):
         measure(*planted, layer="TiO")
+
+
+def test_noise_that_channels_share_widens_counting_deviations_alone(planted, measured):
+    """Maps of a classic fit say by how much; intervals rest on the scatter between planes and stay."""
+    image, context = planted
+    peaks = context.maps["fit_peaks"]
+    naive = peaks["energy_mev_std"]
+    factor = xr.where(peaks["mode"] == "CuO78", 1.5, 1.0)
+    shared = peaks.assign(apparent_energy_mev_naive_std=naive, apparent_energy_mev_std=factor * naive)
+    told = measure(image, replace(context, maps={**context.maps, "fit_peaks": shared}))
+    for mode, wider in (("CuO78", 1.5), ("BiO38", 1.0)):
+        for table, column in (("units", "cos_mev_std"), ("units", "sin_mev_std"), ("phase_bins", "energy_mev_std")):
+            before, after = (r.tables[table].set_index("mode")[column].loc[mode].to_numpy() for r in (measured, told))
+            np.testing.assert_allclose(after, wider * before, rtol=1e-9)
+    for key in ("amplitude_mev", "p_value", "phase_rad"):
+        assert told.summary["primary"][key] == measured.summary["primary"][key]
