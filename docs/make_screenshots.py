@@ -170,6 +170,7 @@ class Camera:
         for layer in self.viewer.layers:
             layer.visible = layer.name == "HAADF"
         self.bench.maps.add("BiO38 energy (meV)", visible=True)
+        self.viewer.layers.selection.active = self.viewer.layers["BiO38 energy (meV)"]
 
     def wait(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
         """Let Qt work until something is so."""

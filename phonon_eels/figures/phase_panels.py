@@ -187,4 +187,4 @@ def period_panel(table: pd.DataFrame, *, period_nm: float | None = None, period_
         marks.append(Rule(period_nm, "x", style.PALETTE[1], 0.8, label=words))
     top = max(float(np.nanmax(statistic, initial=0.0)), 1e-12)
     heights = (min(0.0, float(np.nanmin(statistic, initial=0.0))), 1.25 * top)
-    return Panel(tuple(marks), "assumed period (nm)", "statistic (no unit)", padded(period, 0.03), heights)
+    return Panel(tuple(marks), "assumed period (nm)", "statistic (1)", padded(period, 0.03), heights)

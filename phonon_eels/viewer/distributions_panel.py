@@ -16,7 +16,7 @@ from phonon_eels.viewer.background import later
 from phonon_eels.viewer.layers import maps_of
 from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.notices import guarded, slot, tell
-from phonon_eels.viewer.panel import Panel
+from phonon_eels.viewer.panel import MARK_DELAY_MS, Latest, Panel
 from phonon_eels.viewer.plots import INK, Painter, pen, pg, plot, plots, save_as
 from phonon_eels.viewer.sessions import Session
 
@@ -35,7 +35,9 @@ class DistributionsPanel(Panel):
         self._maps: dict[str, np.ndarray] = {}
         self._x = self._y = np.zeros((0, 0))
         self._build()
-        self.link = self.follow(napari_viewer, self._layers_changed, on_move=self._moved)
+        self.link = self.follow(
+            napari_viewer, self._layers_changed, on_move=Latest(self, MARK_DELAY_MS, self._mark_place).give
+        )
         self._timer = later(self, SELECT_DELAY_MS, self._select)
         self._layers_changed()
 
@@ -83,6 +85,7 @@ class DistributionsPanel(Panel):
             buttons.addWidget(button)
         layout.addLayout(buttons)
         self.setMinimumWidth(330)
+        self.opaque = (self.area.viewport(),)
 
     @guarded
     def _layers_changed(self) -> None:
@@ -191,7 +194,8 @@ class DistributionsPanel(Panel):
         if self.session is not None:
             self.link.show_selection(self.session, np.zeros(self.session.shape, bool))
 
-    def _moved(self, place: Place) -> None:
+    @guarded
+    def _mark_place(self, place: Place) -> None:
         """Ring the point of the position under the mouse."""
         if not self.isVisible() or place.session is not self.session or not self._maps:
             return

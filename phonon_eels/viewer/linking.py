@@ -215,7 +215,7 @@ class ViewerLink:
                 "name": PINS,
                 "units": ("nm", "nm"),
                 "axis_labels": ("row", "column"),
-                "size": 2.0 * min(scale),
+                "size": 3.0 * min(scale),
                 "symbol": "cross",
                 "metadata": {KEY: {"session": session, "step": PINS, "name": PINS, "unit": ""}},
                 "border_width": 0.12,

@@ -20,12 +20,12 @@ from phonon_eels.steps.report_numbers import plus_minus
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.notices import guarded, slot, tell
-from phonon_eels.viewer.panel import Panel
+from phonon_eels.viewer.panel import MARK_DELAY_MS, Latest, Panel
 from phonon_eels.viewer.plots import PALETTE, Painter, pen, pg, plot, plots, save_as, vertical
 from phonon_eels.viewer.sessions import Session
 
 CHOSEN = PALETTE[5]
-HEIGHTS = {"gap": 76.0, "energies": 10_000.0, "periods": 90.0}
+HEIGHTS = {"gap": 82.0, "energies": 10_000.0, "periods": 124.0}
 """Largest heights in pixels: what room there is belongs to the energies."""
 STEP = "measure_modulation"
 
@@ -41,7 +41,9 @@ class ModulationPanel(Panel):
         self.chosen: int | None = None
         self._phases = self._energies = np.zeros(0)
         self._build()
-        self.link = self.follow(napari_viewer, self._layers_changed, on_move=self._moved)
+        self.link = self.follow(
+            napari_viewer, self._layers_changed, on_move=Latest(self, MARK_DELAY_MS, self._mark_place).give
+        )
         self._layers_changed()
 
     def _build(self) -> None:
@@ -68,19 +70,15 @@ class ModulationPanel(Panel):
         top.addWidget(self.pair, 1)
         save = QPushButton("save figure …")
         save.clicked.connect(slot(self.save))
-        bottom = QHBoxLayout()
-        hint = QLabel("Click a point: its positions light up.")
-        hint.setWordWrap(True)
-        bottom.addWidget(hint, 1)
-        bottom.addWidget(save)
+        top.addWidget(save)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(3)
         layout.addLayout(top)
         layout.addWidget(self.words)
         layout.addWidget(self.area, 1)
-        layout.addLayout(bottom)
         self.setMinimumWidth(330)
+        self.opaque = (self.area.viewport(),)
 
     @guarded
     def _layers_changed(self) -> None:
@@ -150,9 +148,11 @@ class ModulationPanel(Panel):
         gap = [label_of(mark) for mark in self.painters["gap"].panel.marks if label_of(mark)]
         verdict = session.results[STEP].summary.get("verdict", "")
         return (
-            f"amplitude <b>{amplitude}</b>, phase {phase}, <b>{escape(test)}</b>, {int(row.get('n_units', 0))} planes"
-            + (f"<br>Primary test: <b>{verdict}</b>" if row.get("role") == "primary" else "")
-            + (f"<br>Gap: {escape(', '.join(gap))}" if gap else "")
+            f"amplitude <b>{amplitude}</b>, phase {phase}, <b>{escape(test).replace(' ', '&nbsp;', 2)}</b>, "
+            f"{int(row.get('n_units', 0))}&nbsp;planes.<br>"
+            + (f"Primary test: <b>{verdict}</b>. " if row.get("role") == "primary" else "")
+            + (f"Gap: {escape(', '.join(gap))}. " if gap else "")
+            + "Click a point: its positions light up."
         )
 
     @guarded
@@ -192,7 +192,8 @@ class ModulationPanel(Panel):
         self._highlight.setData([self._phases[number]], [self._energies[number]])
         self.link.show_selection(self.session, mask)
 
-    def _moved(self, place: Place) -> None:
+    @guarded
+    def _mark_place(self, place: Place) -> None:
         """Mark the phase of the position under the mouse, where it belongs to the layer that is shown."""
         if not self.isVisible() or place.session is not self.session or self.pair.currentData() is None:
             return

@@ -27,7 +27,9 @@ LOOKS = frozenset({"width_pt", "size_pt", "fill", "opacity"})
 
 PIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FONT_PX = 11
-ONE_LINE_PX, TWO_LINES_PX = 36, 50
+LINE_PX = 15
+"""Least distance of two labels above each other."""
+ONE_LINE_PX, TWO_LINES_PX, TITLE_LINE_PX = 34, 46, 17
 """Height of the words under a plot: values in one or two lines, and what they are."""
 
 
@@ -42,7 +44,7 @@ def plots(parent: Any = None) -> Any:
 
 def plot(area: Any, row: int, column: int) -> Any:
     """Add a plot to an area; the mouse shifts and zooms it."""
-    item = area.addPlot(row, column, enableMenu=False)
+    item = area.addPlot(row, column, enableMenu=False, axisItems={"left": UprightAxis("left")})
     item.hideButtons()
     font = QFont()
     font.setPixelSize(FONT_PX)
@@ -55,6 +57,21 @@ def plot(area: Any, row: int, column: int) -> Any:
         axis.setStyle(tickLength=-4, tickTextOffset=3)
     item.getAxis("left").setWidth(62)
     return item
+
+
+class UprightAxis(pg.AxisItem):  # type: ignore[misc]
+    """An axis whose labels never touch, however low the plot is."""
+
+    def tickSpacing(self, low: float, high: float, size: float) -> list[tuple[float, float]]:
+        """Return (distance, first) of coarse and finer ticks, those with labels at least a line apart."""
+        levels = super().tickSpacing(low, high, size)
+        if not levels or not high > low or not size > 0.0:
+            return levels
+        least = LINE_PX / size * (high - low)
+        coarsest, first = levels[0]
+        while coarsest < least:
+            coarsest *= 2.0
+        return [(coarsest, first), *(level for level in levels[1:] if least <= level[0] < coarsest)]
 
 
 def pen(colour: str, width: float = 1.0, style: str = "-") -> Any:
@@ -147,6 +164,9 @@ class Painter:
         title = "\n".join([part for part in (panel.title, *rules) if part]) if self._shows_title else ""
         if title:
             self.item.setTitle(escape(title).replace("\n", "<br>"), color=panel.title_colour, size="8pt")
+            height = TITLE_LINE_PX * (1 + title.count("\n"))
+            self.item.titleLabel.setMaximumHeight(height)
+            self.item.layout.setRowFixedHeight(0, height)
         else:
             self.item.setTitle(None)
 

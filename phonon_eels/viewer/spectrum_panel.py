@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout
 
 from phonon_eels.backends.select import select_backend
 from phonon_eels.figures.spectrum_panels import SIDES
@@ -18,7 +17,7 @@ from phonon_eels.viewer.background import Background, later
 from phonon_eels.viewer.layers import default_window, image_layer, window_title
 from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.notices import guarded, slot, tell, tell_problem
-from phonon_eels.viewer.panel import Panel
+from phonon_eels.viewer.panel import Panel, Paper
 from phonon_eels.viewer.plots import PICTURES, PIN_COLOURS
 from phonon_eels.viewer.running import Stoppable, Stopped
 from phonon_eels.viewer.sessions import Session
@@ -76,12 +75,8 @@ class SpectrumPanel(Panel):
 
     def _build(self) -> None:
         self.plot = SpectrumPlot(self)
-        self.values = QLabel(HINT)
-        self.values.setTextFormat(Qt.TextFormat.RichText)
-        self.values.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-        self.values.setWordWrap(True)
-        self.values.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.values.setMargin(4)
+        self.values = Paper(HINT)
+        self.values.setFixedWidth(VALUES_WIDTH)
         self.values.setStyleSheet("background: white; color: #1a1a1a; font-size: 11px;")
         self.log_button = self._button("log", "log", True, True)
         self.subtract_button = self._button("− zero-loss", "subtract", True, False)
@@ -105,25 +100,15 @@ class SpectrumPanel(Panel):
         bar.addStretch(1)
         middle = QHBoxLayout()
         middle.addWidget(self.plot, 1)
-        middle.addWidget(self._apart(self.values))
+        middle.addWidget(self.values)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
         layout.setSpacing(2)
         layout.addLayout(bar)
         layout.addLayout(middle, 1)
         self.setMinimumHeight(HEIGHT)
+        self.opaque = (self.plot.canvas, self.values.viewport())
         self._restyle()
-
-    @staticmethod
-    def _apart(label: QLabel) -> QScrollArea:
-        """Put a label where a new text does not lay out the whole window, image included, anew: that takes longer than the fit."""
-        area = QScrollArea()
-        area.setWidget(label)
-        area.setWidgetResizable(True)
-        area.setFixedWidth(VALUES_WIDTH)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        return area
 
     def _button(self, text: str, action: str, checkable: bool = False, checked: bool = False) -> QPushButton:
         """Return a button with its shortcut; a checkable one restyles, the others call the method of that name."""

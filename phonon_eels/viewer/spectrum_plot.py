@@ -77,6 +77,12 @@ class SpectrumPlot(QWidget):
         self.main.vb.sigRangeChangedManually.connect(lambda *_: self._zoomed.start())
 
     @property
+    def canvas(self) -> QWidget:
+        """What is painted on."""
+        viewport: QWidget = self._area.viewport()
+        return viewport
+
+    @property
     def last(self) -> Shown | None:
         """What is drawn."""
         return self._last

@@ -41,7 +41,7 @@ def move(viewer: Any, place: tuple[float, float]) -> None:
     event = SimpleNamespace(position=place, type="mouse_move", modifiers=())
     for callback in list(viewer.mouse_move_callbacks):
         callback(viewer, event)
-    let_qt_work(0.05)
+    let_qt_work(0.12)
 
 
 def click(viewer: Any, place: tuple[float, float], *modifiers: str) -> None:
@@ -52,4 +52,4 @@ def click(viewer: Any, place: tuple[float, float], *modifiers: str) -> None:
     event.type = "mouse_release"
     for generator in running:
         next(generator, None)
-    let_qt_work(0.05)
+    let_qt_work(0.12)

@@ -217,3 +217,15 @@ def test_exported_picture_is_the_figure_that_is_shown(
         (written,) = panel.export_to(tmp_path / f"spectrum.{ending}")
         figures.save_figure(plot_panels(shown, title=panel.plot.last.title), tmp_path / f"same.{ending}")
         assert written.read_bytes() == (tmp_path / f"same.{ending}").read_bytes()
+
+
+def test_labels_above_each_other_never_touch(screen: None, qapp: Any) -> None:
+    from phonon_eels.viewer.plots import LINE_PX, UprightAxis
+
+    axis = UprightAxis("left")
+    for size in (20.0, 28.0, 45.0, 90.0, 300.0):
+        for high in (0.03, 1.0, 7.3, 18_000.0):
+            ticks = axis.tickSpacing(0.0, high, size)
+            assert ticks
+            assert min(distance for distance, _ in ticks) * size / high >= LINE_PX
+    assert len(axis.tickSpacing(0.0, 1.0, 300.0)) > 1, "where there is room there are finer ticks"

@@ -11,7 +11,7 @@ import pytest
 
 from phonon_eels.viewer.linking import PINS, Place
 from phonon_eels.viewer.sessions import Session
-from tests.viewer.conftest import wait_until
+from tests.viewer.conftest import let_qt_work, wait_until
 from tests.viewer.hands import click, dock, move, world
 
 
@@ -146,3 +146,55 @@ def test_export_from_the_panel(
     assert [path.name for path in written] == ["spectrum.csv", "spectrum_values.csv"]
     assert "pin: row 21" in written[0].read_text("utf-8")
     assert any("written" in notice for notice in notices)
+
+
+def test_the_panel_paints_without_the_image(spectrum: Any, opened: Any, session: Session) -> None:
+    """Its own window within napari's (X11), and nothing below its plot and table is painted with them: half of the latency."""
+    from qtpy.QtCore import QEvent, QObject, Qt
+    from qtpy.QtGui import QGuiApplication
+    from qtpy.QtWidgets import QApplication, QDockWidget
+
+    from phonon_eels.viewer.panel import OWN_WINDOW_PLATFORMS
+
+    class Painted(QObject):
+        def eventFilter(self, widget: Any, event: Any) -> bool:
+            if event.type() == QEvent.Type.Paint:
+                seen.append(widget)
+            return False
+
+    seen: list[Any] = []
+    papers = {spectrum.plot.canvas, spectrum.values.viewport()}
+
+    def painted_by_a_move(column: int) -> set[Any]:
+        let_qt_work(0.5)
+        seen.clear()
+        spectrum.show_place(Place(session, 20, column))
+        let_qt_work(0.05)
+        # what napari has to paint elsewhere is its own affair
+        return {widget for widget in seen if widget in {*papers, spectrum, spectrum.plot, spectrum.values, dock_widget}}
+
+    def is_white() -> bool:
+        shot = QApplication.primaryScreen().grabWindow(int(spectrum.winId())).toImage()
+        corner = spectrum.values.mapTo(spectrum, spectrum.values.rect().topRight())  # the bottom may be off the screen
+        return bool(shot.pixelColor(corner.x() - 4, corner.y() + 3).name() == "#ffffff")
+
+    watch, dock_widget = Painted(), next(
+        d for d in opened.window._qt_window.findChildren(QDockWidget) if d.isAncestorOf(spectrum)
+    )  # fmt: skip
+    app = QApplication.instance()
+    assert app is not None
+    app.installEventFilter(watch)
+    try:
+        own = QGuiApplication.platformName() in OWN_WINDOW_PLATFORMS
+        assert spectrum.testAttribute(Qt.WidgetAttribute.WA_NativeWindow) is own
+        assert painted_by_a_move(10) == papers
+        assert is_white()
+        opened.theme = "light"
+        assert painted_by_a_move(11) == papers, "another theme"
+        for floating in (True, False):
+            dock_widget.setFloating(floating)
+            assert painted_by_a_move(12 + floating) == papers, f"floating: {floating}"
+            assert is_white()
+    finally:
+        app.removeEventFilter(watch)
+        opened.theme = "dark"
