@@ -52,11 +52,11 @@ class Paper(QTextEdit):
         self._words = ""
         self.setText(words)
 
-    def setText(self, words: str) -> None:
+    def setText(self, words: str | None) -> None:
         """Show other words, from their beginning."""
         if words != self._words:
-            self._words = words
-            super().setHtml(words)
+            self._words = words or ""
+            self.setHtml(self._words)
 
     def text(self) -> str:
         """Return the words that are shown."""
@@ -83,7 +83,7 @@ class Panel(QWidget):
         with such widgets therefore has a window of its own within napari's, and they are declared opaque.
     """
 
-    opaque: tuple[QWidget, ...] = ()
+    opaque: tuple[Any, ...] = ()
 
     def follow(self, napari_viewer: Any, on_layers: Callable[[], None], **ears: Any) -> ViewerLink:
         """Return an ear on the image that is taken off when the panel goes.
