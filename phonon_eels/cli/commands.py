@@ -48,7 +48,7 @@ def step(options: argparse.Namespace) -> int:
     """``phonon-eels STEP``: one step of a dataset."""
     from phonon_eels import pipeline
     from phonon_eels.cli.console import reporting
-    from phonon_eels.cli.lean import without_unused_libraries
+    from phonon_eels.cli.lean import load_xarray_alone, without_unused_libraries
     from phonon_eels.cli.options import computing, settings_of
     from phonon_eels.steps.registry import find_step
 
@@ -71,6 +71,7 @@ def step(options: argparse.Namespace) -> int:
             progress=show,
             force=options.force,
             take_over=options.take_over,
+            **({"before_work": load_xarray_alone} if alone else {}),
         )
     for path in outcome.paths:
         print(path)

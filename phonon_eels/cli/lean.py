@@ -7,8 +7,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-UNUSED = ("sparse", "pint", "distributed")
-"""Dask and xarray load these wherever they are installed (HyperSpy brings them), to know their arrays when they meet them."""
+UNUSED = ("sparse", "pint", "distributed", "cffi")
+"""Dask, xarray and Numba load these wherever they are installed (HyperSpy brings them), to know their arrays when they meet them."""
 
 
 @contextlib.contextmanager
@@ -35,3 +35,19 @@ def without_unused_libraries(*, reads_counts: bool) -> Iterator[None]:
         for name in left_out:
             if name in sys.modules and sys.modules[name] is None:
                 del sys.modules[name]
+
+
+def load_xarray_alone() -> None:
+    """Load xarray without Dask's arrays, which it would load to know them when it meets them; maps are never such arrays.
+
+    Whoever reads a large scan loads them when they are needed.
+    """
+    if "xarray" in sys.modules or "dask.array" in sys.modules:
+        return
+    sys.modules["dask.array"] = None  # type: ignore[assignment]
+    try:
+        import xarray as xr
+
+        xr.Variable("row", [0.0])  # it asks once, and remembers the answer
+    finally:
+        del sys.modules["dask.array"]

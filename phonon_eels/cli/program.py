@@ -7,6 +7,7 @@ Anything else is a defect of the program and shows its traceback.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from phonon_eels.cli.parser import build_parser
 from phonon_eels.errors import DataError, PhononEELSError, QualityError
 
 QUALITY_FAILURE, INTERRUPTED, TERMINATED = 3, 130, 143
+_OBJECTS_BEFORE_COLLECTION = 50_000
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -32,6 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Blocks of rows are the one level of parallelism; threads of BLAS inside would fight with it for the cores.
     for name in _ONE_THREAD:
         os.environ.setdefault(name, "1")
+    # It would read the metadata of every installed package to look for plugins; there is none for our settings.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Libraries make objects by the hundred thousand while they load, none of them garbage: looking through them each time
+    # 700 are new is a tenth of the start of a step.
+    collect = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, *collect[1:])
+    try:
+        return _run(arguments)
+    finally:
+        gc.set_threshold(*collect)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -96,7 +96,7 @@ def write_image(
     return list(paths.values())
 
 
-def read_image(folder: Path, *, lazy: bool = True) -> SpectrumImage:
+def read_image(folder: Path, *, lazy: bool = True, in_memory_bytes: float = 0.0) -> SpectrumImage:
     """Read a spectrum image that `write_image` wrote; its arrays are lazy, the HAADF is in memory.
 
     Parameters
@@ -105,6 +105,8 @@ def read_image(folder: Path, *, lazy: bool = True) -> SpectrumImage:
         The folder that holds ``image.zspy``.
     lazy
         False: arrays are those on disk (zarr), for who looks at few of their values or none and need not load Dask.
+    in_memory_bytes
+        Lazy arrays up to this size are read at once instead: loading Dask's arrays takes longer than reading a small scan.
 
     Raises
     ------
@@ -115,7 +117,7 @@ def read_image(folder: Path, *, lazy: bool = True) -> SpectrumImage:
     group = _experiment(folder / "image.zspy")
     state = _state(folder / "image.zspy", group)
     ours = group["metadata/PhononEELS"]
-    open_ = _lazy if lazy else _on_disk
+    open_ = partial(_lazy, in_memory_bytes=in_memory_bytes) if lazy else _on_disk
     parts = {name: open_(folder / f"{name}.zspy") for name in _PARTS if (folder / f"{name}.zspy").is_dir()}
     return SpectrumImage(
         counts=open_(folder / "image.zspy"),
@@ -275,8 +277,10 @@ def _on_disk(path: Path) -> Any:
     return _experiment(path)["data"]
 
 
-def _lazy(path: Path) -> Any:
+def _lazy(path: Path, in_memory_bytes: float) -> Any:
+    array = _on_disk(path)
+    if array.nbytes <= in_memory_bytes:
+        return array[...]
     import dask.array as da
 
-    array = _on_disk(path)
     return da.from_array(array, chunks=array.chunks, meta=np.empty((0,) * array.ndim, dtype=array.dtype))

@@ -33,6 +33,10 @@ StepProgress = Callable[[str, int, int], None]
 """Called with (step, done, total) while long work goes on."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class StepOutcome:
     """What `run_step` says about a step; the result itself is on disk.
@@ -80,6 +84,7 @@ class _Surroundings:
     force: bool
     whole: bool
     """True if all steps run in this process."""
+    before_work: Callable[[], None]
 
 
 def run_step(
@@ -93,6 +98,7 @@ def run_step(
     progress: StepProgress | None = None,
     force: bool = False,
     take_over: bool = False,
+    before_work: Callable[[], None] = _nothing,
 ) -> StepOutcome:
     """Run one step of a dataset on the results of the steps before, unless its own is up to date.
 
@@ -114,6 +120,8 @@ def run_step(
         Run it even if its result is up to date.
     take_over
         Go on although another process writes there; that one can put no more results in place.
+    before_work
+        Called if the step has anything to compute, before it reads its input.
 
     Returns
     -------
@@ -127,7 +135,7 @@ def run_step(
     """
     folder = Path(folder)
     check_dataset_name(folder.name)
-    surroundings = _surroundings(settings, backend, progress, force, whole=False)
+    surroundings = _surroundings(settings, backend, progress, force, whole=False, before_work=before_work)
     # Before the folder is made: a misspelt name or path must not leave one behind.
     if upstream(step, surroundings.settings.route) and not folder.is_dir():
         raise InputFileError(
@@ -222,6 +230,7 @@ def _surroundings(
     force: bool,
     *,
     whole: bool,
+    before_work: Callable[[], None] = _nothing,
 ) -> _Surroundings:
     from phonon_eels.backends.select import select_backend
 
@@ -233,6 +242,7 @@ def _surroundings(
         progress or (lambda step, done, total: None),
         force,
         whole,
+        before_work,
     )
 
 
@@ -336,7 +346,8 @@ def _compute(
         from phonon_eels.spectrum_image import StepResult
 
         return StepResult(skipped=reason)
-    image = input_image(folder, step, surroundings.settings, source)
+    surroundings.before_work()
+    image = input_image(folder, step, surroundings.settings, source, surroundings.backend)
     context = step_context(
         folder, step, surroundings.settings, surroundings.material, surroundings.backend, progress, temporary
     )

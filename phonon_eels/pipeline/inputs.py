@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from phonon_eels.spectrum_image import SpectrumImage
 
 
+IN_MEMORY_BYTES = 32e6
+"""Cubes up to this size a step reads at once, where it works in its own process; larger ones block by block."""
+
+
 def checked_source(
     folder: Path, input_path: str | Path | None, haadf: str | Path | None, settings: Settings, force: bool
 ) -> dict[str, Any]:
@@ -60,7 +64,9 @@ def keep_source(temporary: Path, source: Mapping[str, Any]) -> None:
         shutil.copyfile(source["truth"]["path"], temporary / "truth.json")
 
 
-def input_image(folder: Path, step: str, settings: Settings, source: Mapping[str, Any] | None) -> SpectrumImage:
+def input_image(
+    folder: Path, step: str, settings: Settings, source: Mapping[str, Any] | None, backend: Backend
+) -> SpectrumImage:
     """Read the file for `ingest`; for others the image of the nearest earlier step that wrote one."""
     if source is not None:
         from phonon_eels.io.read import read
@@ -77,7 +83,9 @@ def input_image(folder: Path, step: str, settings: Settings, source: Mapping[str
     route = [entry.name for entry in steps_of_route(settings.route)]
     for earlier in reversed(route[: route.index(step)]):
         if (folder / earlier / "image.zspy").is_dir():
-            return read_image(folder / earlier, lazy=find_step(step).reads_counts)
+            # Workers of a cluster read their blocks themselves, however small the scan.
+            at_once = 0.0 if hasattr(backend, "store") else IN_MEMORY_BYTES
+            return read_image(folder / earlier, lazy=find_step(step).reads_counts, in_memory_bytes=at_once)
     raise InputFileError(f"{folder}: holds no spectrum image before {step}; run `phonon-eels ingest FILE` first")
 
 

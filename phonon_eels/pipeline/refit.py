@@ -73,7 +73,7 @@ def refit(
 
         with staged(folder / STEP, lambda: fence.check(STEP)) as temporary:
             context = step_context(folder, STEP, settings, material, backend, silent, temporary)
-            image = input_image(folder, STEP, settings, None)
+            image = input_image(folder, STEP, settings, None, backend)
             result, chosen, changed = refit_peaks(before, image, getattr(settings, STEP), context, where)
             sentence = (
                 f"refit where {where}: {chosen} positions fitted again from other starts, {changed} of them changed"

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from phonon_eels.backends.cuda.find import why_no_cuda
 from phonon_eels.cli.lean import UNUSED, without_unused_libraries
+from phonon_eels.io.cubes import write_image
 from phonon_eels.steps.registry import REGISTRY, find_step
+from tests.unit.fake_steps import small_image
 
 
 def test_a_library_counts_as_missing_only_inside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +48,42 @@ assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_small_scan_needs_no_dask_arrays(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from phonon_eels.cli.lean import load_xarray_alone, without_unused_libraries
+from phonon_eels.io.cubes import read_image
+folder = Path({str(tmp_path)!r})
+with without_unused_libraries(reads_counts=True):
+    load_xarray_alone()
+    import xarray as xr
+    image = read_image(folder, in_memory_bytes=1e6)
+    assert type(image.counts) is np.ndarray and image.counts.sum() == 30.0
+    xr.Dataset({{"status": ("row", [0, 1])}}).to_netcdf(folder / "maps.nc", engine="h5netcdf")
+    assert "dask.array" not in sys.modules
+    large = read_image(folder, in_memory_bytes=100.0)
+    assert type(large.counts).__module__.startswith("dask") and large.counts.sum().compute() == 30.0
+"""
+    write_image(small_image(), tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_numba_asks_for_no_device_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.delenv("NUMBA_CUDA_DRIVER", raising=False)
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    monkeypatch.setattr("ctypes.CDLL", no_library)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert why_no_cuda() == "no CUDA device with its driver was found"
+    monkeypatch.setenv("NUMBA_CUDA_DRIVER", "/opt/libcuda.so")
+    assert "numba-cuda is not installed" in str(why_no_cuda())
 
 
 def test_which_steps_read_no_spectra() -> None:

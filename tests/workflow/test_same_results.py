@@ -19,13 +19,14 @@ SCAN = "bi2212_modulated"
 def test_blocks_and_threads_leave_no_trace(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = repository / "sample_data" / f"{SCAN}.hspy"
     found = {}
-    # Blocks of 96 (all), 10 and 3 of the 96 rows; chunks on disk of 93 and 2 rows.
+    # Blocks of 96 (all), 10 and 3 of the 96 rows; chunks on disk of 93 and 2 rows; cubes read at once, and block by block.
     for name, threads, block_bytes, chunk_megabytes in (
         ("one", 1, 16_000_000, 8.0),
         ("two", 2, 1_900_000, 0.3),
         ("three", 3, 600_000, 0.2),
     ):
         monkeypatch.setattr("phonon_eels.backends.cpu.BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("phonon_eels.pipeline.inputs.IN_MEMORY_BYTES", 32e6 if name == "one" else 0.0)
         settings = load_settings(overrides=[f"ingest.chunk_megabytes={chunk_megabytes}", "report.figure_formats=[png]"])
         run(scan, tmp_path / name, settings, backend=CpuBackend(threads))
         found[name] = array_digest(tmp_path / name / SCAN)
