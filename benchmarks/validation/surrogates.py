@@ -95,22 +95,24 @@ class Scan:
     periods: float
     dose: float = 1.0
     artefacts: Artefacts = field(default_factory=Artefacts)
+    template: Path = TEMPLATE
+    column_step_nm: float = COLUMN_STEP_NM
 
     def __post_init__(self) -> None:
-        with TEMPLATE.open() as file:
+        with self.template.open() as file:
             file.readline()
             table = list(csv.DictReader(file))
         by_unit: dict[int, list[dict[str, str]]] = {}
         for row in table:
             by_unit.setdefault(int(row["half_slab"]), []).append(row)
         whole = list(by_unit.values())
-        self.columns = round(self.periods * PERIOD_NM / COLUMN_STEP_NM)
+        self.columns = round(self.periods * PERIOD_NM / self.column_step_nm)
         self.sign = np.resize(PATTERN, self.units)
         rows = [(u, r) for u in range(self.units) for r in whole[u % len(whole)]]
         self.unit = np.repeat([u for u, _ in rows], self.columns)
         share = np.array([abs(float(r["signed_share"])) for _, r in rows])
         info = np.array([[float(r[key]) for key in ("info_ee", "info_ew", "info_ww")] for _, r in rows])
-        self.phase = np.tile(2 * np.pi * np.arange(self.columns) * COLUMN_STEP_NM / PERIOD_NM + 0.6, len(rows))
+        self.phase = np.tile(2 * np.pi * np.arange(self.columns) * self.column_step_nm / PERIOD_NM + 0.6, len(rows))
         self.share = np.repeat(share, self.columns)
         self.rows = len(rows)
         a = self.artefacts

@@ -1,9 +1,10 @@
 """Store what the surrogates are made of: information and share of every row of a scan that went through the whole chain.
 
-Run: python benchmarks/validation/template.py [--seed 4242]
+Run: python benchmarks/validation/template.py [--seed 4242] [--small]
 
 One null scan is simulated, fitted and linearised; information of energy and width of the primary mode (everything else
-marginalised) and the signed share are averaged along b, row by row of each half-slab plane, and written to template.csv.
+marginalised) and the signed share are averaged along b, row by row of each half-slab plane, and written to template.csv;
+with `--small` a scan like those of whole_scans.py, to template_small.csv.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from chain import prepare, simulated_scan
+from whole_scans import scan_of
 
 from phonon_eels.forward.model import model_from_description
 from phonon_eels.steps.align_zlp import alignment_of
@@ -21,14 +23,18 @@ from phonon_eels.steps.joint_fit import fit_joint, read_geometry
 
 MODE = "CuO78"
 FILE = Path(__file__).with_name("template.csv")
+SMALL = Path(__file__).with_name("template_small.csv")
 
 
 def main() -> None:
     """Write the template."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=4242)
-    seed = parser.parse_args().seed
-    image, context = prepare(simulated_scan(seed))
+    parser.add_argument("--small", action="store_true")
+    asked = parser.parse_args()
+    seed, path = asked.seed, SMALL if asked.small else FILE
+    settings = scan_of(seed, 12, "usual sizes", 0.0) if asked.small else simulated_scan(seed)
+    image, context = prepare(settings)
     model = model_from_description(context.summaries["fit_peaks"]["model"], context.material)
     geometry = read_geometry(context)
     joint = fit_joint(image, model, geometry, alignment_of(image, context), context)
@@ -55,12 +61,12 @@ def main() -> None:
                 continue
             block = schur[here].mean(axis=0)
             rows.append([unit, row, share[here].mean(), block[0, 0], block[0, 1], block[1, 1]])
-    with FILE.open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         file.write(f"# made by template.py, seed {seed}; information per position of {MODE}: 1/meV2\n")
         writer.writerow(["half_slab", "row", "signed_share", "info_ee", "info_ew", "info_ww"])
         writer.writerows([[int(u), int(r), *(f"{v:.6g}" for v in values)] for u, r, *values in rows])
-    print(f"{FILE}: {len(rows)} rows of {len({row[0] for row in rows})} planes")
+    print(f"{path}: {len(rows)} rows of {len({row[0] for row in rows})} planes")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         geometry.phase_rad, geometry.half_slab, settings, context.material,
     )  # fmt: skip
     summary = _summary(primary, claim, testable, antiphase, settings, image, joint, context)
-    return StepResult(tables=result, summary=summary, messages=_messages(primary, testable, image, joint, context))
+    return StepResult(
+        tables=result, summary=summary, messages=_messages(primary, testable, image, joint, settings.min_units, context)
+    )
 
 
 def _why_not(settings: MeasureModulation, context: StepContext) -> str | None:
@@ -158,6 +160,8 @@ def _summary(
                 "low": float(primary["amplitude_low_mev"]),
                 "high": float(primary["amplitude_high_mev"]),
                 "confidence": settings.confidence,
+                "low_68": float(primary["amplitude_low_68_mev"]),
+                "high_68": float(primary["amplitude_high_68_mev"]),
             },
             "phase_rad": quantity(primary["phase_rad"], primary["phase_rad_std"], "rad"),
             "p_value": float(primary["p_value"]),
@@ -178,13 +182,14 @@ def _lower_bound(image: SpectrumImage, context: StepContext) -> bool:
 
 
 def _messages(
-    primary: Any, testable: bool, image: SpectrumImage, joint: JointFit, context: StepContext
+    primary: Any, testable: bool, image: SpectrumImage, joint: JointFit, min_units: int, context: StepContext
 ) -> tuple[str, ...]:
     messages = []
     if not testable:
         messages.append(
-            f"not testable: {int(primary['n_units'])} half-slab planes show {primary['mode']}; pool more scans or take a "
-            "field of view that is longer along c (measure_modulation.min_units says how many are asked for)"
+            f"not testable: {int(primary['n_units'])} half-slab planes show {primary['mode']}, {min_units} are asked for "
+            f"(measure_modulation.min_units): {_scans_needed(int(primary['n_units']), min_units)}; a longer field of view along c "
+            "shows more of them"
         )
     if _lower_bound(image, context):
         messages.append(
@@ -200,6 +205,13 @@ def _messages(
             f"phase bins {told}"
         )
     return tuple(messages)
+
+
+def _scans_needed(n_units: int, min_units: int) -> str:
+    """Return how many scans like this one, pooled, would show as many planes as a test asks for."""
+    if n_units < 1:
+        return "no number of scans like this one is enough"
+    return f"pool {-(-min_units // n_units)} scans like this one"
 
 
 MEASURE_MODULATION = StepSpec(

@@ -97,6 +97,7 @@ def _row(
     settings: MeasureModulation,
 ) -> dict[str, Any]:
     low, high = mean.interval(settings.confidence)
+    low_68, high_68 = mean.interval(0.68)
     spread = np.sqrt(np.diag(mean.covariance)) if np.isfinite(mean.covariance).all() else np.full(2, np.nan)
     energies = np.array(
         [joint.reference_mev[m] + fit.value[m, 0] for fit in joint.units.values() if fit.information[m] > 0]
@@ -119,6 +120,8 @@ def _row(
         "syst_zero_loss_mev": np.nan,
         "amplitude_low_mev": low,
         "amplitude_high_mev": high,
+        "amplitude_low_68_mev": low_68,
+        "amplitude_high_68_mev": high_68,
         "phase_rad": mean.phase_rad,
         "phase_rad_std": mean.phase_std_rad,
         "cos_mev": mean.value[0],

@@ -99,7 +99,7 @@ def headline(context: StepContext) -> Headline:
     interval = f"{number(row.get('amplitude_low_mev')):.2f} to {number(row.get('amplitude_high_mev')):.2f} meV"
     sentence = (
         f"{row.get('mode')} in {row.get('layer')}: its energy varies with the superstructure phase by an amplitude of "
-        f"{plus_minus(row.get('amplitude_mev'), row.get('amplitude_mev_std'), 'meV')} (95 % interval {interval}), "
+        f"{plus_minus(row.get('amplitude_mev'), row.get('amplitude_mev_std'), 'meV')} ({confidence_of(context)} interval {interval}), "
         f"p = {p_value(row.get('p_value'))} over {_whole(row.get('n_units'))} half-slab planes."
     ).replace("p = <", "p <")
     primary = summary.get("primary")
@@ -109,6 +109,14 @@ def headline(context: StepContext) -> Headline:
         return Headline(sentence, "claim", "claim")
     why = summary.get("claim_reason") or summary.get("reason") or ""
     return Headline(sentence, "no modulation claimed" + (f": {why}" if why else ""), "none")
+
+
+def confidence_of(context: StepContext) -> str:
+    """Return the confidence of the wider intervals as words."""
+    primary = context.summaries.get("measure_modulation", {}).get("primary")
+    amplitude = primary.get("amplitude_mev") if isinstance(primary, Mapping) else None
+    told = amplitude.get("confidence") if isinstance(amplitude, Mapping) else None
+    return f"{100 * (0.95 if told is None else float(told)):g} %"
 
 
 def _whole(value: Any) -> str:
@@ -266,6 +274,7 @@ def amplitude_table(context: StepContext) -> ReportTable | None:
             _text(row.get("mode")),
             _text(row.get("layer")),
             plus_minus(row.get("amplitude_mev"), row.get("amplitude_mev_std", math.nan)),
+            interval_text(row.get("amplitude_low_68_mev"), row.get("amplitude_high_68_mev")),
             interval_text(row.get("amplitude_low_mev"), row.get("amplitude_high_mev")),
             plus_minus(row.get("phase_rad"), row.get("phase_rad_std", math.nan)),
             p_value(row.get("p_value")),
@@ -280,7 +289,8 @@ def amplitude_table(context: StepContext) -> ReportTable | None:
         "mode",
         "layer",
         "amplitude (meV)",
-        "95 % interval (meV)",
+        "68 % interval (meV)",
+        f"{confidence_of(context)} interval (meV)",
         "phase (rad)",
         "p",
         "p (Holm)",

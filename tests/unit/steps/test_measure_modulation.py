@@ -52,6 +52,7 @@ def test_planted_amplitude_and_phase_come_back(measured):
     amplitude = primary["amplitude_mev"]
     assert (primary["mode"], primary["layer"], primary["n_units"]) == ("CuO78", "CuO2", 4)
     assert amplitude["low"] < 1.0 < amplitude["high"]
+    assert amplitude["low"] < amplitude["low_68"] < amplitude["value"] < amplitude["high_68"] < amplitude["high"]
     assert amplitude["value"] == pytest.approx(1.0, abs=0.1)
     assert abs(primary["phase_rad"]["value"]) < 0.15
     assert primary["p_value"] < 0.05
@@ -157,7 +158,8 @@ def test_too_few_planes_are_not_testable(planted):
     result = measure(*planted, min_units=6, variants=False)
     assert result.summary["verdict"] == "not testable"
     assert not result.summary["claim"]
-    assert any("not testable: 4 half-slab planes show CuO78" in message for message in result.messages)
+    said = "not testable: 4 half-slab planes show CuO78, 6 are asked for"
+    assert any(said in message and "pool 2 scans like this one" in message for message in result.messages)
 
 
 @pytest.mark.parametrize(
