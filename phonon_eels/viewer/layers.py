@@ -20,7 +20,7 @@ KEY = "phonon_eels"
 
 FIRST = frozenset(
     {
-        ("ingest", "haadf"), ("window", "window"), ("align_zlp", "zlp_shift_mev"), ("assign_layers", "layer"),
+        ("ingest", "haadf"), ("window", "window"), ("window", "preview"), ("align_zlp", "zlp_shift_mev"), ("assign_layers", "layer"),
         ("map_superstructure", "phase_rad"), ("fit_peaks", "status"), ("fit_peaks", "energy_mev"),
         ("fit_peaks", "apparent_energy_mev"), ("fit_peaks", "energy_mev_std"), ("fit_peaks", "apparent_energy_mev_std"),
         ("fit_peaks", "area_e"),
@@ -31,6 +31,9 @@ FIRST = frozenset(
 SELECTION_COLOUR = "#00E5FF"
 NOTHING = (0.0, 0.0, 0.0, 0.0)
 WINDOW_SAMPLE_ROWS = 8
+PREVIEW_BYTES = 500_000_000
+"""Counts above this are not read to show a file."""
+PREVIEW_SIDE = 64
 
 
 def session_of(layer: Any) -> Session | None:
@@ -143,23 +146,38 @@ def window_title(low_mev: float, high_mev: float) -> str:
 
 
 def _window(session: Session, shown: bool) -> Iterator[Layer]:
-    """Lazy: napari reads the counts when the layer is first shown. The spectrum panel replaces it by its own window."""
+    """Lazy: napari reads the counts when the layer is first shown. The spectrum panel replaces it by its own window.
+
+    Of large files, which would keep the window waiting while they are read, a preview is shown instead.
+    """
     from phonon_eels.figures.style import robust_limits
     from phonon_eels.forward.scan import electrons
 
-    low, high = default_window(session)
+    window = default_window(session)
     gain, dark = electrons(session.image)
-    axis = session.image.energy
-    first, end = (int(np.clip(round(axis.channel(edge)), 0, axis.n_channels - 1)) for edge in (low, high))
-    counts = session.image.counts[..., first : end + 1]
-    values = (counts.sum(axis=2) - dark * (end + 1 - first)) / gain
-    some = np.asarray(values[:: max(session.shape[0] // WINDOW_SAMPLE_ROWS, 1)])
+    axis, counts = session.image.energy, session.image.counts
+    first, end = (int(np.clip(round(axis.channel(edge)), 0, axis.n_channels - 1)) for edge in window)
+
+    def electrons_of(rows: int, columns: int) -> Any:
+        """Every so many rows and columns; the others are not read."""
+        return (counts[::rows, ::columns, first : end + 1].sum(axis=2) - dark * (end + 1 - first)) / gain
+
+    large = counts.nbytes > PREVIEW_BYTES
+    every = -(-max(session.shape) // PREVIEW_SIDE) if large else 1
+    some = np.asarray(electrons_of(max(session.shape[0] // WINDOW_SAMPLE_ROWS, 1), every))
+    keywords: dict[str, Any] = {"unit": "e⁻", "limits": robust_limits(some), "colormap": "inferno", "step": "window"}
     layer = image_layer(
-        session, values, window_title(low, high), unit="e⁻", limits=robust_limits(some), colormap="inferno",
-        step="window", name="window", window_mev=(low, high),
-    )  # fmt: skip
-    layer[1]["visible"] = shown
+        session, electrons_of(1, 1), window_title(*window), **keywords, name="window", window_mev=window
+    )
+    layer[1]["visible"] = shown and not large
     yield layer
+    if large and shown:
+        title = f"{window_title(*window)}, every {every}th position"
+        values = np.asarray(electrons_of(every, every))
+        preview = image_layer(session, values, title, **keywords, name="preview", window_mev=window)
+        preview[1]["scale"] = tuple(every * step for step in session.scale_nm)
+        preview[1]["visible"] = True
+        yield preview
 
 
 def _zero_loss(session: Session) -> Iterator[Layer]:

@@ -104,7 +104,10 @@ class ViewerLink:
 
     def _pressed(self, viewer: Any, event: Any) -> Iterator[None]:
         """A press that is not a drag is a click, unless a tool of the active layer takes it."""
-        where, modifiers, button = tuple(event.position), {str(m) for m in event.modifiers}, event.button
+        where, button = tuple(event.position), event.button
+        modifiers = {
+            getattr(key, "name", key) for key in event.modifiers
+        }  # VisPy's keys are no strings, but have a name
         yield
         while event.type == "mouse_move":
             if np.hypot(*(np.array(world_nm(event.position)) - world_nm(where))) > self._step_nm():

@@ -105,4 +105,9 @@ def open_path(path: Path) -> list[Session]:
     folders = result_folders(path)
     if folders:
         return [open_results(folder) for folder in folders]
+    if path.is_dir() and path.suffix != ".zspy":
+        raise InputFileError(
+            f"{path} holds no results; open the folder of a dataset, which `phonon-eels run` makes, or a folder of several, "
+            f"or a spectrum file"
+        )
     return [open_file(path)]

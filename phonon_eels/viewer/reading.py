@@ -15,13 +15,13 @@ SAMPLES = ("bi2212_modulated", "bi2212_null")
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[Layer]] | None:
-    """Return the reader of a spectrum file or a results folder, None for what is not ours."""
+    """Return the reader of a spectrum file or a folder, None for what is not ours."""
     from phonon_eels.io.vendor import SUFFIXES
-    from phonon_eels.viewer.opening import result_folders
 
     paths = _paths(path)
     ours = [
-        bool(result_folders(one)) if one.is_dir() and one.suffix != ".zspy" else one.suffix.lower() in SUFFIXES
+        # A folder comes here only where the user chose us for it: what it lacks is said when it is opened.
+        one.is_dir() or one.suffix.lower() in SUFFIXES
         for one in paths
     ]
     return read_or_tell if paths and all(ours) else None

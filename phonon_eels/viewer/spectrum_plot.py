@@ -111,6 +111,8 @@ class SpectrumPlot(QWidget):
         key = (self.side, self.view, *(round(end) for end in whole))
         again = key == self._viewed
         self._viewed = key
+        if not again:
+            self.span.setBounds(whole)  # a window beyond the channels would show nothing
         left, right = self.main.vb.viewRange()[0] if again else side_limits(table, self.view, self.side, whole)
         above, below = spectrum_panels(
             table, view=self.view, limits_mev=(left, right), counts=(energy, counts), pins=shown.pins

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from phonon_eels.viewer.layers import first_layers
 from phonon_eels.viewer.sessions import Session
 from tests.viewer.conftest import let_qt_work, wait_until
@@ -52,4 +54,32 @@ def click(viewer: Any, place: tuple[float, float], *modifiers: str) -> None:
     event.type = "mouse_release"
     for generator in running:
         next(generator, None)
+    let_qt_work(0.12)
+
+
+def canvas_click(viewer: Any, place: tuple[float, float], modifier: str = "No", drag_to: Any = None) -> None:
+    """Move the mouse to a place and click there, as the window system says it to the canvas; or drag from there."""
+    from qtpy.QtCore import QEvent, QPointF, Qt
+    from qtpy.QtGui import QMouseEvent
+    from qtpy.QtWidgets import QApplication
+
+    canvas = viewer.window._qt_viewer.canvas
+    corner, far = (np.array(canvas._map_canvas2world((x, x), canvas.view)[-2:]) for x in (0, 100))
+    keys = getattr(Qt.KeyboardModifier, f"{modifier}Modifier")
+    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+
+    def send(kind: Any, where: Any, button: Any, buttons: Any) -> None:
+        y, x = (np.array(where) - corner) / ((far - corner) / 100)
+        point = QPointF(float(x), float(y))
+        assert canvas.native.rect().contains(point.toPoint())
+        event = QMouseEvent(kind, point, canvas.native.mapToGlobal(point), button, buttons, keys)
+        QApplication.sendEvent(canvas.native, event)
+        let_qt_work(0.05)
+
+    send(QEvent.Type.MouseMove, place, none, none)
+    send(QEvent.Type.MouseButtonPress, place, left, left)
+    if drag_to is not None:
+        for part in (0.3, 0.7, 1.0):
+            send(QEvent.Type.MouseMove, np.array(place) + part * (np.array(drag_to) - place), none, left)
+    send(QEvent.Type.MouseButtonRelease, place if drag_to is None else drag_to, left, none)
     let_qt_work(0.12)

@@ -114,7 +114,9 @@ def test_what_cannot_be_read_is_said_in_our_words(
     record = json.loads((older / "fit_peaks" / "summary.json").read_text("utf-8"))
     record["schema_version"] = 0
     (older / "fit_peaks" / "summary.json").write_text(json.dumps(record), "utf-8")
-    for path, word in ((cut, "cut.hspy"), (foreign, "picture.dm4"), (older, "older")):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path, word in ((cut, "cut.hspy"), (foreign, "picture.dm4"), (older, "older"), (empty, "holds no results")):
         notices.clear()
         drop(path)
         assert len(notices) == 1, notices

@@ -16,6 +16,7 @@ import pytest
 from phonon_eels.backends.select import select_backend
 from phonon_eels.config import Settings
 from phonon_eels.errors import DataError, InputFileError, OutputError
+from phonon_eels.viewer import layers as layers_module
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.layers import KEY, first_layers, layers_of, session_of
 from phonon_eels.viewer.opening import open_path
@@ -97,7 +98,9 @@ def test_only_our_files_have_a_reader(scan: Path, results: Path, tmp_path: Path)
     assert get_reader([str(results)]) is not None
     assert get_reader(str(results / "fit_peaks")) is not None
     assert get_reader(str(results.parent)) is not None
-    assert get_reader(str(tmp_path)) is None
+    assert get_reader(str(tmp_path)) is not None, "the user may choose us for any folder"
+    with pytest.raises(InputFileError, match="holds no results; open the folder of a dataset"):
+        read_layers(str(tmp_path))
     assert get_reader("picture.tif") is None
     assert get_reader([]) is None
     assert len(read_layers(str(results.parent))) == len(first_layers(open_path(results)[0]))
@@ -344,3 +347,22 @@ def test_a_session_without_a_file_says_so(session: Session, tmp_path: Path) -> N
 def test_metadata_name_the_source_of_a_layer(session: Session) -> None:
     entry = layers_of(session)[-1][1]["metadata"][KEY]
     assert (entry["step"], entry["name"], entry["mode"], entry["unit"]) == ("fit_peaks", "energy_mev", "CuO78", "meV")
+
+
+def test_large_files_open_without_being_read(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large file without HAADF a preview is shown; the map of all positions stays lazy until somebody asks for it."""
+    monkeypatch.setattr(layers_module, "PREVIEW_BYTES", 1_000)
+    monkeypatch.setattr(layers_module, "PREVIEW_SIDE", 8)
+    opened = open_path(scan)[0]
+    opened = dataclasses.replace(opened, image=opened.image.with_(haadf=None))
+    made = {keywords["metadata"][KEY]["name"]: (data, keywords) for data, keywords, _ in first_layers(opened)}
+    assert set(made) == {"window", "preview"}
+    lazy, keywords = made["window"]
+    assert not keywords["visible"]
+    assert hasattr(lazy, "dask")
+    data, keywords = made["preview"]
+    assert keywords["visible"]
+    assert keywords["scale"] == tuple(7 * step for step in opened.scale_nm)
+    assert "every 7th position" in keywords["name"]
+    assert np.array_equal(data, np.asarray(lazy)[::7, ::7])
+    assert data.shape == (8, 6)

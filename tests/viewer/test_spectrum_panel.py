@@ -12,7 +12,7 @@ import pytest
 from phonon_eels.viewer.linking import PINS, Place
 from phonon_eels.viewer.sessions import Session
 from tests.viewer.conftest import let_qt_work, wait_until
-from tests.viewer.hands import click, dock, move, world
+from tests.viewer.hands import canvas_click, click, dock, move, world
 
 
 @pytest.fixture
@@ -114,6 +114,10 @@ def test_energy_window_updates_its_map(spectrum: Any, opened: Any, session: Sess
     assert np.array_equal(layer.data, session.window_map(35.0, 46.0, select_backend("cpu")))
     assert layer.visible
     assert sum(name.name.startswith("window") for name in opened.layers) == 1
+    move(opened, world(session, 20, 12))
+    last = spectrum.plot.last.energy_loss_mev[-1]
+    spectrum.plot.span.setRegion((50.0, last + 500.0))
+    assert spectrum.plot.span.getRegion() == pytest.approx((50.0, last)), "the window stays on the channels"
 
 
 def test_ways_to_draw_a_spectrum(spectrum: Any, opened: Any, session: Session) -> None:
@@ -198,3 +202,24 @@ def test_the_panel_paints_without_the_image(spectrum: Any, opened: Any, session:
     finally:
         app.removeEventFilter(watch)
         opened.theme = "dark"
+
+
+def test_the_mouse_over_the_canvas(spectrum: Any, opened: Any, session: Session) -> None:
+    """Events of the window system through Qt, VisPy and napari: hover, click, shift-click, control-click, a drawn rectangle."""
+    opened.reset_view()
+    let_qt_work(0.3)
+    canvas_click(opened, world(session, 20, 12))
+    assert (spectrum.held, spectrum.place.row, spectrum.place.column) == (True, 20, 12)
+    canvas_click(opened, world(session, 20, 12))
+    assert not spectrum.held
+    canvas_click(opened, world(session, 25, 14), "Shift")
+    canvas_click(opened, world(session, 30, 16), "Shift")
+    assert [(place.row, place.column) for place, _ in spectrum.pins] == [(25, 14), (30, 16)]
+    maps = session.maps("assign_layers")
+    assert maps is not None
+    row, column = np.argwhere(maps["layer"].values == 3)[0]
+    canvas_click(opened, world(session, int(row), int(column)), "Control")
+    wait_until(lambda: "BiO: sum of" in spectrum.values.text())
+    spectrum.draw_region()
+    canvas_click(opened, world(session, 9.6, 4.6), drag_to=world(session, 19.4, 14.4))
+    wait_until(lambda: "drawn shape: sum of 100 positions" in spectrum.values.text())
