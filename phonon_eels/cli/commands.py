@@ -19,6 +19,7 @@ def run(options: argparse.Namespace) -> int:
     from phonon_eels.cli.console import reporting
     from phonon_eels.cli.options import computing, settings_of
     from phonon_eels.pipeline import dataset_folder
+    from phonon_eels.pipeline.times import process_began
 
     settings = settings_of(options)
     if options.refused is not None:
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
             progress=show,
             force=options.force,
             take_over=options.take_over,
+            process_began=process_began(),
         )
     for outcome in outcomes:
         print(outcome.folder)
@@ -50,6 +52,7 @@ def step(options: argparse.Namespace) -> int:
     from phonon_eels.cli.console import reporting
     from phonon_eels.cli.lean import load_xarray_alone, without_unused_libraries
     from phonon_eels.cli.options import computing, settings_of
+    from phonon_eels.pipeline.times import process_began
     from phonon_eels.steps.registry import find_step
 
     settings = settings_of(options)
@@ -71,6 +74,7 @@ def step(options: argparse.Namespace) -> int:
             progress=show,
             force=options.force,
             take_over=options.take_over,
+            process_began=process_began(),
             **({"before_work": load_xarray_alone} if alone else {}),
         )
     for path in outcome.paths:
@@ -93,10 +97,13 @@ def status(options: argparse.Namespace) -> int:
     from phonon_eels.pipeline.datasets import read_rows
     from phonon_eels.pipeline.index_page import as_text, write_index
     from phonon_eels.pipeline.status import collect_status
+    from phonon_eels.pipeline.times import workflow_words
 
     table = None if options.datasets is None else read_rows(options.datasets)
     rows = collect_status(options.results, table)
     print(as_text(rows))
+    if words := workflow_words(options.results):
+        print(words)
     if options.results.is_dir():
         print(write_index(options.results, rows))
     return BAD_INPUT if any(row.state in ("failed", "stopped") for row in rows) else 0

@@ -19,6 +19,7 @@ from phonon_eels.pipeline.lock import Fence, lock_dataset, lock_step
 from phonon_eels.pipeline.overview import write_overview
 from phonon_eels.pipeline.record import recorded
 from phonon_eels.pipeline.staleness import is_fresh, make_provenance
+from phonon_eels.pipeline.times import Account, ProcessClock
 from phonon_eels.steps.maps import mark_masked
 from phonon_eels.steps.registry import find_step, steps_of_route, upstream
 
@@ -85,6 +86,7 @@ class _Surroundings:
     whole: bool
     """True if all steps run in this process."""
     before_work: Callable[[], None]
+    process: ProcessClock
 
 
 def run_step(
@@ -99,6 +101,7 @@ def run_step(
     force: bool = False,
     take_over: bool = False,
     before_work: Callable[[], None] = _nothing,
+    process_began: float | None = None,
 ) -> StepOutcome:
     """Run one step of a dataset on the results of the steps before, unless its own is up to date.
 
@@ -122,6 +125,8 @@ def run_step(
         Go on although another process writes there; that one can put no more results in place.
     before_work
         Called if the step has anything to compute, before it reads its input.
+    process_began
+        When this process began, in seconds since 1970, if it does nothing but this: its start is then recorded as overhead.
 
     Returns
     -------
@@ -135,7 +140,10 @@ def run_step(
     """
     folder = Path(folder)
     check_dataset_name(folder.name)
-    surroundings = _surroundings(settings, backend, progress, force, whole=False, before_work=before_work)
+    process = ProcessClock(process_began)
+    surroundings = _surroundings(
+        settings, backend, progress, force, whole=False, process=process, before_work=before_work
+    )
     # Before the folder is made: a misspelt name or path must not leave one behind.
     if upstream(step, surroundings.settings.route) and not folder.is_dir():
         raise InputFileError(
@@ -170,6 +178,7 @@ def run(
     progress: StepProgress | None = None,
     force: bool = False,
     take_over: bool = False,
+    process_began: float | None = None,
 ) -> tuple[StepOutcome, ...]:
     """Run all steps of the route on one file, in this process; steps that are up to date are left alone.
 
@@ -186,7 +195,7 @@ def run(
         Default: every setting at its default.
     dataset
         Name of the results; default: the file's name without its ending.
-    haadf, backend, progress, force, take_over
+    haadf, backend, progress, force, take_over, process_began
         As for `run_step`.
 
     Returns
@@ -201,7 +210,7 @@ def run(
     """
     input_path = Path(input_path)
     folder = dataset_folder(output, dataset or input_path.stem)
-    surroundings = _surroundings(settings, backend, progress, force, whole=True)
+    surroundings = _surroundings(settings, backend, progress, force, whole=True, process=ProcessClock(process_began))
     # Before the folder is made: a misspelt path must not leave one behind.
     describe_files(folder, input_path, haadf, surroundings.settings)
     outcomes = []
@@ -230,6 +239,7 @@ def _surroundings(
     force: bool,
     *,
     whole: bool,
+    process: ProcessClock,
     before_work: Callable[[], None] = _nothing,
 ) -> _Surroundings:
     from phonon_eels.backends.select import select_backend
@@ -243,6 +253,7 @@ def _surroundings(
         force,
         whole,
         before_work,
+        process,
     )
 
 
@@ -254,7 +265,7 @@ def _run_step(
     input_path: str | Path | None,
     haadf: str | Path | None,
 ) -> StepOutcome:
-    with recorded(folder, step, with_log=surroundings.whole) as nothing_done:
+    with recorded(folder, step, with_log=surroundings.whole, process=surroundings.process) as account:
         for sentence in recover(folder):
             log.info(sentence)
         source = None
@@ -270,11 +281,11 @@ def _run_step(
             threads=surroundings.backend.threads,
         )
         if not surroundings.force and is_fresh(folder, provenance):
-            nothing_done()
+            account.idle = True
             record = read_summary(folder / step)
             log.info("%s: up to date", step)
             return StepOutcome(step, folder / step, True, record["skipped"], tuple(record["messages"]))
-        result = _make(folder, step, surroundings, fence, source, provenance)
+        result = _make(folder, step, surroundings, fence, source, provenance, account)
         _tell(step, result)
         return StepOutcome(step, folder / step, False, result.skipped, tuple(result.messages))
 
@@ -294,6 +305,7 @@ def _make(
     fence: Fence,
     source: Mapping[str, Any] | None,
     provenance: Provenance,
+    account: Account,
 ) -> StepResult:
     """Compute a step and put its result in place, unless another attempt has taken over meanwhile."""
     log.debug("%s: starts", step)
@@ -309,20 +321,21 @@ def _make(
             )
 
     with staged(folder / step, check) as temporary:
-        result = _compute(folder, step, surroundings, source, progress, temporary)
+        result = _compute(folder, step, surroundings, source, progress, temporary, account)
         if source is not None:
             keep_source(temporary, source)
         chunk = {"chunk_bytes": settings.ingest.chunk_megabytes * 1e6} if step == "ingest" else {}
-        write_result(
-            result,
-            temporary,
-            step=step,
-            provenance=provenance.to_dict(),
-            threads=backend.threads,
-            progress=progress,
-            store=getattr(backend, "store", None),
-            **chunk,
-        )
+        with account.working():
+            write_result(
+                result,
+                temporary,
+                step=step,
+                provenance=provenance.to_dict(),
+                threads=backend.threads,
+                progress=progress,
+                store=getattr(backend, "store", None),
+                **chunk,
+            )
     return result
 
 
@@ -338,6 +351,7 @@ def _compute(
     source: Mapping[str, Any] | None,
     progress: Callable[[int, int], None],
     temporary: Path,
+    account: Account,
 ) -> StepResult:
     """Call the step, unless its settings switch it off."""
     entry, section = find_step(step), getattr(surroundings.settings, step)
@@ -351,7 +365,9 @@ def _compute(
     context = step_context(
         folder, step, surroundings.settings, surroundings.material, surroundings.backend, progress, temporary
     )
-    result = entry.load().run(image, section, context)
+    spec = entry.load()
+    with account.working():
+        result = spec.run(image, section, context)
     return mark_masked(result, image, estimates=step not in ("ingest", "register_frames"))
 
 

@@ -13,6 +13,7 @@ from phonon_eels import __version__
 from phonon_eels.errors import OutputError
 from phonon_eels.io.results import staged_file
 from phonon_eels.pipeline.status import ORDER, DatasetStatus, collect_status
+from phonon_eels.pipeline.times import workflow_words
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def write_index(results: str | Path, rows: Sequence[DatasetStatus]) -> Path:
         counts=[(name, _TITLES[name], count) for name, count in _counts(rows)],
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
+        workflow=workflow_words(Path(results)),
     )
     path = Path(results) / PAGE
     with staged_file(path) as temporary:
@@ -88,8 +90,7 @@ def as_text(rows: Sequence[DatasetStatus]) -> str:
     """Return the rows as text, those that need a person first."""
     lines = []
     for row in rows:
-        seconds = f"  {duration(row.seconds)}" if row.seconds is not None else ""
-        lines.append(f"{row.state:8} {row.name}{seconds}")
+        lines.append(f"{row.state:8} {row.name}{'  ' if row.seconds is not None else ''}{time_words(row)}")
         if row.reason:
             lines.append(f"         {row.step + ': ' if row.step else ''}{row.reason}")
         if row.command and row.state in ("failed", "stopped"):
@@ -101,6 +102,12 @@ def as_text(rows: Sequence[DatasetStatus]) -> str:
         lines += [f"         - {sentence}" for sentence in row.warnings]
     lines.append(", ".join(f"{count} {_TITLES[name]}" for name, count in _counts(rows)) or "no datasets")
     return "\n".join(lines)
+
+
+def time_words(row: DatasetStatus) -> str:
+    """Return the time of a dataset's processes, and how much of it was starting them."""
+    overhead = "" if row.overhead_s is None else f", {row.overhead_s:.1f} s of it overhead"
+    return f"{duration(row.seconds)}{overhead}"
 
 
 def modulation_words(row: DatasetStatus) -> str:
@@ -167,6 +174,7 @@ def _row(row: DatasetStatus, results: Path) -> dict[str, Any]:
         "p_value": "" if p_value is None else p_value,
         "seconds": row.seconds if row.seconds is not None else "",
         "duration": duration(row.seconds),
+        "overhead": "" if row.overhead_s is None else f"{row.overhead_s:.1f} s of it overhead",
         "peak_mb": "" if row.peak_mb is None else f"{row.peak_mb:.0f} MB",
         "report": "" if report is None else report.relative_to(results).as_posix(),
     }

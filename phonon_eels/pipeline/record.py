@@ -13,7 +13,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from phonon_eels.errors import PhononEELSError
 from phonon_eels.io.atomic import output_error
+from phonon_eels.pipeline.times import Account, ProcessClock
 
 SCHEMA_VERSION = 1
 LOGS = "logs"
@@ -29,7 +30,7 @@ _LOGGER = logging.getLogger("phonon_eels")
 
 
 @contextmanager
-def recorded(folder: Path, step: str, *, with_log: bool) -> Iterator[Callable[[], None]]:
+def recorded(folder: Path, step: str, *, with_log: bool, process: ProcessClock | None = None) -> Iterator[Account]:
     """Record how a step goes while the block runs.
 
     Parameters
@@ -40,12 +41,17 @@ def recorded(folder: Path, step: str, *, with_log: bool) -> Iterator[Callable[[]
         Name of the step.
     with_log
         Also write what the program says into ``logs/{step}.log``; the workflow does that itself for single steps.
+    process
+        Time that no step has counted yet, which becomes the start of this one.
 
     Yields
     ------
-    callable
-        To be called if nothing had to be done: then an earlier record of success stays, with its times.
+    Account
+        To count work in, and to be made `idle` if nothing had to be done: then an earlier record of success stays, with its
+        times.
     """
+    account, now = Account(clock=process or ProcessClock()), time.time()
+    since = account.clock.counted_until
     record = {
         "schema_version": SCHEMA_VERSION,
         "step": step,
@@ -56,28 +62,29 @@ def recorded(folder: Path, step: str, *, with_log: bool) -> Iterator[Callable[[]
         "process": os.getpid(),
         "host": socket.gethostname(),
         "job": os.environ.get("SLURM_JOB_ID"),
+        "began": round(now, 3),
+        "start_seconds": 0.0 if since is None else round(max(0.0, now - since), 3),
         "seconds": None,
+        "work_seconds": None,
         "peak_mb": None,
     }
     before = read_record(folder, step)
-    clock, idle = time.monotonic(), False
-
-    def nothing_done() -> None:
-        nonlocal idle
-        idle = True
+    clock = time.monotonic()
 
     def finish(state: str, reason: str | None) -> None:
         now = read_record(folder, step)
         if now and any(now.get(name) != record[name] for name in ("process", "host", "started")):
             return  # a newer attempt has written its own: how this one ends is not what the dataset's state is
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        seconds = round(time.monotonic() - clock, 3)
-        _write(folder, {**record, "state": state, "reason": reason, "seconds": seconds, "peak_mb": round(peak)})
+        times = {"seconds": round(time.monotonic() - clock, 3), "work_seconds": round(account.work_s, 3)}
+        _write(folder, {**record, "state": state, "reason": reason, **times, "peak_mb": round(peak)})
+        if since is not None:
+            account.clock.counted_until = time.time()
 
     _write(folder, record)
     try:
         with _log_file(folder, step) if with_log else nullcontext():
-            yield nothing_done
+            yield account
     except PhononEELSError as problem:
         finish("failed", one_line(problem))
         raise
@@ -85,7 +92,7 @@ def recorded(folder: Path, step: str, *, with_log: bool) -> Iterator[Callable[[]
         asked = isinstance(problem, KeyboardInterrupt | SystemExit)
         finish("stopped" if asked else "failed", None if asked else f"defect of the program: {one_line(problem)}")
         raise
-    if idle and before.get("state") == "done":
+    if account.idle and before.get("state") == "done":
         _write(folder, before)
     else:
         finish("done", None)

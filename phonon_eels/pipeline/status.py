@@ -13,6 +13,7 @@ from phonon_eels.errors import InputFileError
 from phonon_eels.pipeline.datasets import Dataset
 from phonon_eels.pipeline.overview import SCHEMA_VERSION
 from phonon_eels.pipeline.record import LOGS, is_alive, read_record
+from phonon_eels.pipeline.times import of_records
 from phonon_eels.steps.registry import REGISTRY
 
 State = Literal["failed", "stopped", "running", "waiting", "warned", "done"]
@@ -46,8 +47,8 @@ class DatasetStatus:
         Energies as the dataset's summary has them.
     modulation
         The primary result, with ``verdict``.
-    seconds
-        Time of its steps.
+    seconds, overhead_s
+        Time of the processes that made it, and how much of it was no work (see `times`); None where that is not recorded.
     peak_mb
         Most memory that one of its processes held.
     folder
@@ -65,6 +66,7 @@ class DatasetStatus:
     modes: tuple[Mapping[str, Any], ...] = ()
     modulation: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
+    overhead_s: float | None = None
     peak_mb: float | None = None
 
     @property
@@ -111,7 +113,7 @@ def _status(folder: Path, dataset: Dataset | None, ended: bool) -> DatasetStatus
         state = "warned"
     if state in ("failed", "stopped") and not command:
         command = _run_command(folder, dataset)
-    seconds = [record["seconds"] for record in records.values() if isinstance(record.get("seconds"), int | float)]
+    seconds, overhead_s = of_records(records.values())
     peaks = [record["peak_mb"] for record in records.values() if isinstance(record.get("peak_mb"), int | float)]
     whole = state in ("done", "warned")
     modulation = dict(overview.get("primary") or {}) if whole else {}
@@ -128,7 +130,8 @@ def _status(folder: Path, dataset: Dataset | None, ended: bool) -> DatasetStatus
         warnings=warnings if whole else (),
         modes=tuple(overview.get("modes", ())) if whole else (),
         modulation=modulation,
-        seconds=sum(seconds) if seconds else None,
+        seconds=seconds,
+        overhead_s=overhead_s,
         peak_mb=max(peaks) if peaks else None,
     )
 

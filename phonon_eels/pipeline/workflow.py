@@ -12,10 +12,12 @@ from phonon_eels.errors import ConfigError
 from phonon_eels.pipeline.datasets import Dataset, check_dataset_name, read_rows
 from phonon_eels.pipeline.gather import gather_settings
 from phonon_eels.pipeline.index_page import write_index
+from phonon_eels.pipeline.record import read_record
 from phonon_eels.pipeline.resources import memory_mb, runtime_min, scan_size
 from phonon_eels.pipeline.staleness import step_parameters, unfinished_step
 from phonon_eels.pipeline.status import collect_status
-from phonon_eels.steps.registry import find_step, upstream
+from phonon_eels.pipeline.times import note_workflow, process_began
+from phonon_eels.steps.registry import REGISTRY, find_step, upstream
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ class Workflow:
         return ask
 
     def show(self) -> Path:
-        """Write the overview of all datasets; to be called when nothing runs any more."""
+        """Write the overview of all datasets, and what Snakemake itself took; to be called when nothing runs any more."""
+        results = Path(self.results)
+        records = {name: [read_record(results / name, entry.name) for entry in REGISTRY] for name in self.datasets}
+        note_workflow(results, process_began(), records)
         return write_index(self.results, collect_status(self.results, self.datasets.values(), ended=True))
 
     def failures(self) -> str:
