@@ -4,8 +4,10 @@ Run: python benchmarks/scaling [--quick] [--workers 1 2 4 8] [--positions 4096]
 
 Steps `ingest` (storage to worker to storage) and `align_zlp` (a fit per position) on workers of dask.distributed on this machine.
 Strong: one scan, more workers. Weak: as many positions per worker each time. Prints a table of both, the
-cost of a task and of a position, bytes that passed through scheduler and client, the peak memory of a worker, and what a
-linear model makes of that for a billion positions. More workers than cores share the cores: then the rows measure overhead.
+cost of a task and of a position, bytes that passed through scheduler and client, bytes that the workers read and wrote, the peak
+memory of a worker, and what a linear model makes of that for a billion positions. More workers than cores share the cores: then the
+clock says nothing of scaling, and the columns of processor time tell what workers cost: overhead is the processor time of workers, client
+and scheduler beyond that of one process with one thread, per position.
 """
 
 from __future__ import annotations
@@ -53,6 +55,9 @@ class Point:
     tasks: int
     passed_bytes: int
     worker_mb: float
+    worker_cpu_s: float
+    client_cpu_s: float
+    storage_bytes: float
 
     @property
     def total_s(self) -> float:
@@ -88,6 +93,7 @@ def measure(scan: Path, folder: Path, workers: int, positions: int) -> Point:
         backend = Counting(given._client)
         for _ in range(2):
             seconds = {}
+            before, client_before = given._client.run(usage), time.process_time()
             backend.passed_bytes = backend.n_tasks = 0
             for step in STEPS:
                 began = time.perf_counter()
@@ -95,8 +101,20 @@ def measure(scan: Path, folder: Path, workers: int, positions: int) -> Point:
                 run_step(folder, step, SETTINGS, input_path=path, backend=backend, force=True)
                 seconds[step] = time.perf_counter() - began
             seconds = {step: seconds[step] for step in TIMED}
-        peaks = given._client.run(peak_mb)
-        return Point(workers, positions, seconds, backend.n_tasks, backend.passed_bytes, max(peaks.values()))
+        client_cpu_s = time.process_time() - client_before
+        after, peaks = given._client.run(usage), given._client.run(peak_mb)
+        used = [sum(after[name][part] - before[name][part] for name in after) for part in range(2)]
+        return Point(
+            workers, positions, seconds, backend.n_tasks, backend.passed_bytes, max(peaks.values()),
+            worker_cpu_s=used[0], client_cpu_s=client_cpu_s, storage_bytes=used[1],
+        )  # fmt: skip
+
+
+def usage() -> tuple[float, float]:
+    """Return the processor time of this process, and the bytes that it read from files and wrote to them."""
+    with open("/proc/self/io", encoding="ascii") as told:
+        counters = dict(line.split(": ") for line in told.read().splitlines())
+    return time.process_time(), float(counters["rchar"]) + float(counters["wchar"])
 
 
 def peak_mb() -> float:
@@ -118,28 +136,32 @@ def nothing(payload: bytes, low: int, high: int) -> None:
     """Do nothing."""
 
 
-def threads_s(scan: Path, folder: Path) -> float:
-    """Return the time of the same steps in one process with one thread."""
+def threads_s(scan: Path, folder: Path) -> tuple[float, float]:
+    """Return the time of the same steps in one process with one thread, by the clock and by the processor."""
     for _ in range(2):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         for step in STEPS:
             run_step(
                 folder, step, SETTINGS, input_path=scan if step == "ingest" else None, backend=CpuBackend(1), force=True
             )
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - used
 
 
-def show(title: str, points: list[Point], base: float) -> None:
+def show(title: str, points: list[Point], base: float, base_cpu_s: float) -> None:
+    """Print a table; `base_cpu_s` is the processor time of one thread for a position."""
     print(f"\n{title}\n")
     print(
-        "| workers | positions | ingest s | align_zlp s | speed-up | tasks | bytes per position through the client | peak MB |"
+        "| workers | positions | ingest s | align_zlp s | speed-up | tasks | bytes per position through the client | bytes per position "
+        "from and to files | processor s: workers, client | overhead ms per position | peak MB of a worker |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for point in points:
         gain = base * point.positions / points[0].positions / point.total_s
         print(
             f"| {point.workers} | {point.positions} | {point.seconds['ingest']:.2f} | {point.seconds['align_zlp']:.2f} | "
-            f"{gain:.2f} | {point.tasks} | {point.passed_bytes / point.positions:.0f} | {point.worker_mb:.0f} |"
+            f"{gain:.2f} | {point.tasks} | {point.passed_bytes / point.positions:.0f} | "
+            f"{point.storage_bytes / point.positions:.0f} | {point.worker_cpu_s:.2f}, {point.client_cpu_s:.2f} | "
+            f"{1e3 * ((point.worker_cpu_s + point.client_cpu_s) / point.positions - base_cpu_s):.3f} | {point.worker_mb:.0f} |"
         )
 
 
@@ -190,24 +212,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_scan(place / "strong.hspy", positions)
-        base = threads_s(place / "strong.hspy", place / "threads")
-        print(f"one process, one thread: {base:.2f} s for {positions} positions")
+        base, base_cpu_s = threads_s(place / "strong.hspy", place / "threads")
+        print(f"one process, one thread: {base:.2f} s for {positions} positions, {base_cpu_s:.2f} s of processor time")
+        base_cpu_s /= positions
         strong = [measure(place / "strong.hspy", place / f"strong{n}", n, positions) for n in numbers]
-        show("Strong scaling (one scan; speed-up over one thread of one process)", strong, base)
+        show("Strong scaling (one scan; speed-up over one thread of one process)", strong, base, base_cpu_s)
         weak = []
         for number in numbers:
             write_scan(place / f"weak{number}.hspy", positions // 4 * number)
             weak.append(measure(place / f"weak{number}.hspy", place / f"weak{number}", number, positions // 4 * number))
-        show("Weak scaling (a quarter of that per worker)", weak, weak[0].total_s)
+        show("Weak scaling (a quarter of that per worker)", weak, weak[0].total_s, base_cpu_s)
     task_s = task_ms(numbers[-1], 200 if options.quick else 2000) / 1e3
     cores = min(len(os.sched_getaffinity(0)), max(numbers))
-    best = min(strong, key=lambda point: point.total_s)
-    per_position = best.total_s * cores / positions
+    best = min(strong, key=lambda point: point.worker_cpu_s)
+    per_position = best.worker_cpu_s / positions
     print(f"\nA task that does nothing: {1e3 * task_s:.2f} ms. A position: {1e3 * per_position:.2f} ms of one core.")
     print(f"Rows of more workers than the {cores} cores show what workers cost each other, no speed-up.")
-    print(
-        f"Overhead of workers over threads, one worker: {1e3 * (strong[0].total_s - base) / positions:.3f} ms per position."
-    )
     extrapolate(per_position, task_s, best.passed_bytes / best.positions, max(point.worker_mb for point in strong))
 
 
