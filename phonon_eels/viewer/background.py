@@ -24,6 +24,17 @@ def later(parent: QObject, delay_ms: int, then: Callable[[], Any]) -> QTimer:
     return timer
 
 
+def _end_dask_pools() -> None:
+    """End the threads that Dask keeps for threads that are gone: it does so itself only when another thread computes something."""
+    from dask import threaded
+
+    with threaded.pools_lock:
+        gone = [threaded.pools.pop(thread) for thread in list(threaded.pools) if not thread.is_alive()]
+    for pools in gone:
+        for pool in pools.values():
+            pool.shutdown()
+
+
 class _Thread:
     """The thread and the number of the newest request; no Qt object, so that it can be closed while one is destroyed."""
 
@@ -48,6 +59,7 @@ class _Thread:
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
             self.pool = None
+            _end_dask_pools()
 
 
 class Background(QObject):

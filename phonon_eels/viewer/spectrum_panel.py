@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from phonon_eels.viewer.spectrum_plot import Shown, SpectrumPlot
 from phonon_eels.viewer.spectrum_words import export, values_html
 
 WINDOW_DELAY_MS = 120
+WINDOW_PATIENCE_S = 1.0
+"""A map that takes longer gives way to that of a newer window."""
 HEIGHT = 240
 VALUES_WIDTH = 370
 REGION_DELAY_MS = 250
@@ -68,7 +71,8 @@ class SpectrumPanel(Panel):
         self._move_timer = later(self, 0, self._show_waiting)
         self._window_timer = later(self, WINDOW_DELAY_MS, self._make_window_map)
         self._region_timer = later(self, REGION_DELAY_MS, self._refit_shape)
-        self.plot.window_changed.connect(lambda *_: self._window_timer.start())
+        self._window_since = 0.0
+        self.plot.window_changed.connect(lambda *_: self._window_timer.isActive() or self._window_timer.start())
         self._layers_changed()
 
     # --- building -----------------------------------------------------------------------------------------------
@@ -339,6 +343,10 @@ class SpectrumPanel(Panel):
         session = self.link.session()
         if session is None:
             return
+        if self._windows.busy and time.monotonic() - self._window_since < WINDOW_PATIENCE_S:
+            self._window_timer.start()  # the map of a moment ago is about to come: while the span is dragged it shall be seen
+            return
+        self._window_since = time.monotonic()
         low, high = (float(end) for end in self.plot.span.getRegion())
 
         def work(stop: Any, report: Any) -> Any:

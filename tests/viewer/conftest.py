@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask.threaded
 import pytest
 
 ROWS, COLUMNS = 56, 40
@@ -139,6 +140,8 @@ def viewer(screen: None, qapp: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator
     assert not ours, f"widgets were left behind: {ours}"
     threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("phonon-eels")]
     assert not threads, f"threads were left behind: {threads}"
+    pools = [thread.name for thread in dask.threaded.pools if not thread.is_alive()]
+    assert not pools, f"Dask keeps threads for threads that are gone: {pools}"
 
 
 OUR_WIDGETS = {

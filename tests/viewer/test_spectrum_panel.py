@@ -114,6 +114,12 @@ def test_energy_window_updates_its_map(spectrum: Any, opened: Any, session: Sess
     assert np.array_equal(layer.data, session.window_map(35.0, 46.0, select_backend("cpu")))
     assert layer.visible
     assert sum(name.name.startswith("window") for name in opened.layers) == 1
+    shown: list[str] = []
+    layer.events.data.connect(lambda _: shown.append(layer.name))
+    for step in range(120):
+        spectrum.plot.span.setRegion((35.0, 46.0 + 0.1 * step))
+        let_qt_work(0.02)
+    assert len(shown) > 1, "it follows while the span is dragged"
     move(opened, world(session, 20, 12))
     last = spectrum.plot.last.energy_loss_mev[-1]
     spectrum.plot.span.setRegion((50.0, last + 500.0))
