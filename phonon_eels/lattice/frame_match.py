@@ -13,6 +13,7 @@ from scipy import fft, ndimage
 
 MIN_OVERLAP = 0.3  # of the frame; correlations over less are not trusted
 MAX_CANDIDATES = 12
+NEAREST_CANDIDATES = 6
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def find_candidates(
     shifts = places - np.array(image.shape) // 2
     distance = np.hypot(*(shifts - guide).T) / step_scale
     rough = 20.0 * (heights.max() - heights) / max(1.0 - heights.max(), 0.05) + np.minimum(distance, 10.0)
-    kept = np.union1d(np.argsort(rough, kind="stable")[:MAX_CANDIDATES], [np.argmax(heights)])
+    # Sampled halfway between positions a maximum looks lower than it is: those next to the guide are looked at anyhow.
+    nearest = np.argsort(distance, kind="stable")[:NEAREST_CANDIDATES]
+    kept = np.unique([*np.argsort(rough, kind="stable")[:MAX_CANDIDATES], *nearest, np.argmax(heights)])
     starts = [*shifts[kept], np.asarray(guide, dtype=float)]  # on a ridge there may be no maximum near the truth
     shifts = np.stack([refine_shift(reference, covered, frame, start, 10, rounds=1) for start in starts])
     correlations = np.array([correlation_at(reference, covered, frame, shift)[0] for shift in shifts])
