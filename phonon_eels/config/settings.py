@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from phonon_eels.config.base import Fraction, Frozen, NonNegative, Positive, Window
+from phonon_eels.config.frames import RegisterFrames
 
 
 class AcquisitionSettings(Frozen):
@@ -70,25 +71,6 @@ class Ingest(Frozen):
     """What a failed quality check does."""
     estimate_noise: bool = True
     """Measure gain, dark level and read noise on the data where they are not given."""
-
-
-class RegisterFrames(Frozen):
-    """Measure scan drift on the HAADF of each frame and add the frames with integer shifts (fast path)."""
-
-    enabled: bool = True
-    upsample_factor: int = Field(default=20, ge=1, le=1000)
-    """Drift is measured to 1/upsample_factor of a position."""
-    split: Literal["all", "odd", "even", "first", "last"] = "all"
-    """Which frames to add: all, every second (odd: the first, third, …), or one half of them. Positions and channels are those of all frames."""
-    halves: Literal["both", "odd_even", "first_last", "none"] = "both"
-    """Sums of half the frames each that are kept beside the sum: the report says how well energies repeat, and whether a modulation
-    stands in odd and even frames, and in the first and the last half of the dose."""
-    max_step_fraction: Fraction = 0.5
-    """Largest jump between frames, as a fraction of the lattice period seen in the HAADF; larger ones are taken as period jumps and corrected."""
-    align_energy: bool = True
-    """Bring the zero-loss peak of each frame and position to the same channel (integer shift, noise untouched) before adding."""
-    fast_path: bool = False
-    """Let fits take the sum for one frame, twice as fast; what the added blur does then goes into the zero-loss width."""
 
 
 class RemoveSpikes(Frozen):
@@ -156,6 +138,8 @@ class Denoise(Frozen):
     """Number of components of pca and nmf; default: chosen by the noise level (Marchenko-Pastur edge)."""
     strength: Positive = 1.0
     """Factor on the noise level handed to BM3D and BM4D."""
+    longest_min: Positive = 60.0
+    """bm3d and bm4d: refuse cubes that would take longer than this, in minutes of one processor."""
 
 
 class SubtractZlp(Frozen):

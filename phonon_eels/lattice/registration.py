@@ -68,7 +68,11 @@ class Drift:
 
 
 def estimate_drift(
-    frames: np.ndarray, upsample_factor: int = 20, max_step_fraction: float = 0.5, step_nm: float | None = None
+    frames: np.ndarray,
+    upsample_factor: int = 20,
+    max_step_fraction: float = 0.5,
+    step_nm: float | None = None,
+    masked: np.ndarray | None = None,
 ) -> Drift:
     """Measure the drift of each frame against the mean of the others.
 
@@ -86,6 +90,8 @@ def estimate_drift(
         Steps between frames above this fraction of the shortest lattice period need evidence.
     step_nm
         Distance of neighbouring positions, if known: coarse scans are seen through a wider Gaussian.
+    masked
+        True where the mean of the frames is not to be looked at, (rows, columns) of the first frame.
     """
     coarse = step_nm is not None and step_nm > COARSE_STEP_NM
     smoothing, distortion = (SMOOTHING_COARSE, DISTORTION_COARSE) if coarse else (SMOOTHING, DISTORTION)
@@ -98,7 +104,7 @@ def estimate_drift(
     n = len(frames)
     shifts, raw = np.zeros((n, 2)), np.zeros((n, 2))
     correlation = np.ones(n)
-    stack = MeanFrame(smooth.shape[1:])
+    stack = MeanFrame(smooth.shape[1:], masked)
     stack.add(smooth[0], shifts[0])
     for f in range(1, n):
         found = find_candidates(*stack.mean(), smooth[f], shifts[f - 1], step_scale, noise, stack.n_frames)
@@ -117,7 +123,7 @@ def estimate_drift(
         scale = float(np.clip(seen, 0.5, step_scale))
         before, choices = shifts.copy(), []
         for f in range(n):
-            others = MeanFrame(smooth.shape[1:])
+            others = MeanFrame(smooth.shape[1:], masked)
             for g in np.flatnonzero(usable):
                 if g != f:
                     others.add(smooth[g], before[g])
@@ -133,7 +139,7 @@ def estimate_drift(
             )
         if np.abs(shifts - before).max() < 0.5:
             break
-    others = MeanFrame(smooth.shape[1:])
+    others = MeanFrame(smooth.shape[1:], masked)
     for g in np.flatnonzero(usable):
         others.add(smooth[g], shifts[g])
     for f in range(n):
@@ -250,7 +256,8 @@ def common_area(shifts: np.ndarray, rows: int, columns: int) -> tuple[int, int, 
 class MeanFrame:
     """Mean of frames moved onto the first one, with the area each covers."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], masked: np.ndarray | None = None) -> None:
+        self.shown = np.ones(shape, dtype=bool) if masked is None else ~masked
         self.total = np.zeros(shape)
         self.n = np.zeros(shape)
         self.n_frames = 0
@@ -264,7 +271,7 @@ class MeanFrame:
 
     def mean(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean and where there is any, both (rows, columns)."""
-        return self.total / np.maximum(self.n, 1.0), self.n > 0
+        return self.total / np.maximum(self.n, 1.0), (self.n > 0) & self.shown
 
 
 def standardised(frame: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from phonon_eels.errors import DataError
 from phonon_eels.spectrum_image import StepResult
-from phonon_eels.steps.bm3d_slices import denoise_slices, denoise_volume
+from phonon_eels.steps.bm3d_slices import affordable, denoise_slices, denoise_volume
 from phonon_eels.steps.denoise_check import check_denoiser
 from phonon_eels.steps.instrument import block_variance, half_width_channels, zero_loss_fwhm_mev
 from phonon_eels.steps.maps import quantity
@@ -63,7 +63,7 @@ def denoise(image: SpectrumImage, settings: Denoise, context: StepContext) -> St
     Raises
     ------
     ConfigError
-        If bm3d or bm4d is asked for and its package is not installed.
+        If bm3d or bm4d is asked for and its package is not installed, or it would take longer than `longest_min`.
     DataError
         If no spectrum is finite.
 
@@ -77,13 +77,19 @@ def denoise(image: SpectrumImage, settings: Denoise, context: StepContext) -> St
     if settings.method == "none":
         return StepResult(skipped="denoise.method is none: the spectra keep their noise")
     if settings.method in ("bm3d", "bm4d"):
+        minutes = affordable(image, settings.method, settings.longest_min)
         smooth = denoise_slices if settings.method == "bm3d" else denoise_volume
         counts, variance = smooth(image, settings.strength, context)
         result = image.with_(counts=counts, variance=variance, noise=replace(image.noise, denoised=True), frames=None)
         carried = "the variance is that before denoising: an upper bound that leaves out the bias of the smoothing"
         made = StepResult(
             image=result,
-            summary={"method": settings.method, "strength": settings.strength, "noise": "correlated between positions"},
+            summary={
+                "method": settings.method,
+                "strength": settings.strength,
+                "noise": "correlated between positions",
+                "expected_minutes": minutes,
+            },
             messages=(NOT_POISSON, carried),
         )
     else:

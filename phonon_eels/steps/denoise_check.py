@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CROP = 24
 """Positions along each side of the part in the middle of the scan that is tried."""
+CHECK_RUNS = 4
+"""So often is that part denoised."""
 PERTURBATION = 0.3
 """Size of the added noise, in standard deviations of the noise that is there: small, so that the response is linear."""
 COLUMNS = (

@@ -9,21 +9,22 @@ import numpy as np
 
 from phonon_eels.forward.frames import REACH_CHANNELS
 from phonon_eels.lattice.line_drift import LineDrift
-from phonon_eels.lattice.registration import SURE_MARGIN, Drift
+from phonon_eels.lattice.registration import SURE_MARGIN
 from phonon_eels.spectrum_image import SpectrumImage
+from phonon_eels.steps.frame_drift import NOT_TESTABLE, FramePlaces, largest_step_nm
+
+SURE_STEP_NM = 0.11
+"""Up to this distance of positions no simulated walk came out a lattice period off (`docs/validation.md`)."""
 
 if TYPE_CHECKING:
     import xarray as xr
 
-COARSE_COLUMN_NM = 0.11
-"""Positions farther apart than this sample the columns of atoms too coarsely for a sure registration
-(`docs/validation.md`)."""
-
 
 def frame_messages(
-    image: SpectrumImage, drift: Drift, reasons: list[str], maps: xr.Dataset, summary: Mapping[str, Any]
+    image: SpectrumImage, places: FramePlaces, reasons: list[str], maps: xr.Dataset, summary: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Return one sentence for everything a user should know of the frames that were added."""
+    drift = places.drift
     row, column, energy = (
         summary[f"added_blur_{name}"]["value"] for name in ("row_fwhm_angstrom", "column_fwhm_angstrom", "fwhm_mev")
     )
@@ -31,12 +32,18 @@ def frame_messages(
         f"adding by whole positions and channels blurs the sum by {row:.2g} Å along the rows' direction, {column:.2g} Å "
         f"along the columns' and {energy:.2g} meV (FWHM); the offsets of every frame and position are kept as coordinates"
     ]
-    step = max(axis.step_nm for axis in image.scan if axis.n > 1) if max(image.shape[:2]) > 1 else 0.0
-    if image.haadf_frames is not None and step > COARSE_COLUMN_NM:
+    step = largest_step_nm(image)
+    if places.why_not == NOT_TESTABLE:
         messages.append(
-            f"positions {10 * step:.2g} Å apart see the columns of atoms too coarsely for a sure registration: at 1.2 Å a "
-            "quarter of simulated walks came out a lattice period off, at 1.4 Å nearly all, and period_margin in the table drift "
-            "does not show it (docs/validation.md): look at the halves among the defences before trusting the sum"
+            f"the scan drift is not testable at this sampling: positions {10 * step:.2g} Å apart see the columns of atoms too coarsely to "
+            "tell a frame from one a lattice period away (docs/validation.md); the frames were added in place, so drift between them "
+            "blurs the sum and is not in its figure: look at the halves among the defences, scan with a finer step, or take the word of "
+            "the HAADF with register_frames.largest_step_nm"
+        )
+    elif not places.why_not and step > SURE_STEP_NM:
+        messages.append(
+            f"positions are {10 * step:.2g} Å apart: beyond {10 * SURE_STEP_NM:.2g} Å a frame may come out a lattice period off without "
+            "period_margin in the table drift showing it (docs/validation.md)"
         )
     far = int(summary["positions_taken_as_one_frame"])
     if far:
@@ -48,8 +55,8 @@ def frame_messages(
         messages.append(
             "register_frames.fast_path: fits take the sum for one frame, its blur goes into the zero-loss width"
         )
-    if image.haadf_frames is None:
-        messages.append("no HAADF image of each frame: the scan drift was not measured, the frames were added in place")
+    if places.why_not and places.why_not != NOT_TESTABLE:
+        messages.append(f"{places.why_not}: the scan drift was not measured, the frames were added in place")
     messages += [f"frame {f} was left out: {reason}" for f, reason in enumerate(reasons) if reason]
     if drift.unsure.any():
         frames = ", ".join(str(f) for f in np.flatnonzero(drift.unsure))

@@ -36,11 +36,18 @@ class FrameEnergies:
 
 
 def measure_energies(image: SpectrumImage, context: StepContext) -> FrameEnergies:
-    """Mode of the zero-loss peak of every frame and position, on spectra smoothed by about its width."""
+    """Mode of the zero-loss peak of every frame and position, on spectra smoothed by about its width.
+
+    Masked positions have none: the median of their frame stands there.
+    """
     frames, noise = image.frames, _frame_noise(image)
     assert frames is not None
     n_frames, n_rows, n_columns, _ = frames.shape
-    middle = np.asarray(frames[0, n_rows // 2], dtype=np.float64).mean(axis=0)
+    shown = np.ones((n_rows, n_columns), dtype=bool) if image.masked is None else ~image.masked
+    if not shown.any():
+        raise DataError("all positions are masked: nothing is left to register; look at masks.files")
+    typical = int(np.argsort(shown.sum(axis=1), kind="stable")[-1]) if not shown[n_rows // 2].any() else n_rows // 2
+    middle = np.asarray(frames[0, typical], dtype=np.float64)[shown[typical]].mean(axis=0)
     width = peak_width_channels(middle)
     sigma = width / 2.3548
     # Three running means are as good as a Gaussian, and take the same time however wide they are.
@@ -59,22 +66,29 @@ def measure_energies(image: SpectrumImage, context: StepContext) -> FrameEnergie
         low, mid, high = (np.take_along_axis(smooth, (inner + k)[..., None], 2)[..., 0] for k in (-1, 0, 1))
         bend = np.minimum(low - 2.0 * mid + high, -1e-12)
         offset = np.where(inner == top, np.clip(0.5 * (low - high) / bend, -0.5, 0.5), 0.0)
-        return top + offset, totals, [float(np.median(row)) for row in totals]
+        inside = shown[first : first + len(totals)]
+        return (
+            top + offset,
+            totals,
+            [float(np.median(row[own])) for row, own in zip(totals, inside, strict=True) if own.any()],
+        )
 
     for f in range(n_frames):
         parts = context.backend.map_rows(modes, [frames[f]])
         channel[f] = np.concatenate([part[0] for part in parts])
         electrons = np.maximum(np.concatenate([part[1] for part in parts]), 1.0)
         # A median along each row: one spike must not cost the frame.
-        counts[f] = sum(row for part in parts for row in part[2]) / n_rows
+        medians = [row for part in parts for row in part[2]]
+        counts[f] = sum(medians) / len(medians)
         # Gaussian peak seen through a Gaussian of its width: 1.24 σ/√N of counting, and the read noise under it.
         read = 4.0 * np.sqrt(np.pi) * sigma**3 * noise.read_noise_e**2
         std[f] = np.sqrt(1.54 * sigma**2 / electrons + read / electrons**2)
         context.progress(f + 1, n_frames)
-    median = np.median(channel, axis=(1, 2), keepdims=True)
-    spread = 1.4826 * np.median(np.abs(channel - median), axis=(1, 2), keepdims=True)
-    lost = np.abs(channel - median) > np.maximum(LOST_PEAK_FWHM * width, 6.0 * spread)
-    return FrameEnergies(np.where(lost, median, channel), std, lost, counts)
+    median = np.median(channel[:, shown], axis=1)[:, None, None]
+    spread = 1.4826 * np.median(np.abs(channel - median)[:, shown], axis=1)[:, None, None]
+    lost = (np.abs(channel - median) > np.maximum(LOST_PEAK_FWHM * width, 6.0 * spread)) & shown
+    std[:, ~shown] = np.median(std[:, shown], axis=1)[:, None]
+    return FrameEnergies(np.where(lost | ~shown, median, channel), std, lost, counts)
 
 
 def _frame_noise(image: SpectrumImage) -> NoiseModel:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from phonon_eels.config.settings import RegisterFrames
+from phonon_eels.config.frames import RegisterFrames
 from phonon_eels.errors import DataError
 from phonon_eels.forward.frames import frame_pairs
-from phonon_eels.lattice.line_drift import LineDrift, measure_line_drift
-from phonon_eels.lattice.registration import Drift, common_area, estimate_drift
+from phonon_eels.lattice.line_drift import LineDrift
+from phonon_eels.lattice.registration import Drift, common_area
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
+from phonon_eels.steps.frame_drift import NOT_TESTABLE, FramePlaces, place_frames, rejections
 from phonon_eels.steps.frame_messages import frame_messages, line_messages
 from phonon_eels.steps.frame_sum import FrameEnergies, channel_shifts, measure_energies, over_area, sum_frames
 from phonon_eels.steps.maps import count_status, quantity
@@ -30,8 +31,6 @@ HALVES: dict[str, tuple[str, ...]] = {
 ROUNDING_RMS = 12**-0.5
 """Blur of whole-number shifts, root mean square, in positions or channels."""
 
-OUTLIER_SIGMA = 5.0  # robust standard deviations beyond which a frame is left out
-COUNTS_FLOOR, CORRELATION_FLOOR = 0.03, 0.02  # smallest deviation that counts as one, of few and equal frames
 STATUS_MEANINGS = ("aligned", "energy_from_frame")
 
 
@@ -74,9 +73,9 @@ def register_frames(
         return StepResult(skipped="register_frames is off: the frames stay added as they are")
     n_frames = int(image.frames.shape[0])
     energies = measure_energies(image, context)
-    drift = _measure_drift(image, settings)
-    lines = _line_drift(image, drift)
-    reasons = _rejections(drift, energies.counts, image.haadf_frames is not None)
+    places = place_frames(image, settings)
+    drift, lines = places.drift, places.lines
+    reasons = rejections(places, energies.counts, settings)
     wanted = _selected(settings.split if frames is None else frames, n_frames)
     good = np.array([not reason for reason in reasons])
     used = good & wanted
@@ -100,7 +99,7 @@ def register_frames(
         if image.haadf_frames is not None:
             dark_field = {f"haadf_{name}": half.haadf for name, half in zip(HALVES[settings.halves], sums, strict=True)}
         numbers = _numbers(settings.halves, [int(part.sum()) for part in parts], int(used.sum()))
-    table = _drift_table(image, drift, energies, reasons, used, lines)
+    table = _drift_table(image, places, energies, reasons, used)
     maps = _offset_maps(result, energies, shift, whole, area, reference, settings)
     maps = maps.assign_coords(
         _frame_places(result, maps, drift, whole, shift, lines.at_rows(image.shape[0])[:, area[0] : area[1]])
@@ -109,7 +108,7 @@ def register_frames(
     if not settings.fast_path:
         pairs, too_far = _frame_pairs(maps, shift, used)
         maps = maps.assign(pairs)
-    summary = _summary(image, drift, used, reasons, maps, (first, last))
+    summary = _summary(image, places, used, reasons, maps, (first, last))
     summary |= {"split": settings.split if isinstance(frames, str | None) else "numbers"}
     summary |= {"positions_taken_as_one_frame": too_far, "fast_path": settings.fast_path}
     summary |= added_blur(image, maps, drift, whole, used, lines)
@@ -120,7 +119,7 @@ def register_frames(
         maps=maps,
         tables={"drift": table},
         summary=summary,
-        messages=(*frame_messages(image, drift, reasons, maps, summary), *line_messages(lines)),
+        messages=(*frame_messages(image, places, reasons, maps, summary), *line_messages(lines)),
     )
 
 
@@ -227,47 +226,12 @@ def _selected(frames: Selection, n: int) -> np.ndarray:
     return np.asarray(np.isin(numbers, list(frames)))
 
 
-def _measure_drift(image: SpectrumImage, settings: RegisterFrames) -> Drift:
-    n = int(image.frames.shape[0])  # type: ignore[union-attr]
-    if image.haadf_frames is None or min(image.shape[:2]) < 8:
-        return Drift(
-            np.zeros((n, 2)), np.full((n, 2), np.nan), np.full(n, np.nan), np.zeros(n, bool), np.empty((0, 2)),
-            np.full(n, np.nan),
-        )  # fmt: skip
-    return estimate_drift(
-        np.asarray(image.haadf_frames), settings.upsample_factor, settings.max_step_fraction, image.scan[0].step_nm
-    )
-
-
-def _line_drift(image: SpectrumImage, drift: Drift) -> LineDrift:
-    if image.haadf_frames is None or not np.isfinite(drift.std).any():
-        return LineDrift(*(np.full(drift.shifts.shape, np.nan) for _ in range(2)))
-    return measure_line_drift(np.asarray(image.haadf_frames), drift.shifts)
-
-
-def _rejections(drift: Drift, counts: np.ndarray, has_haadf: bool) -> list[str]:
-    """Reason why a frame is left out, or an empty string."""
-
-    def deviation(values: np.ndarray, floor: float) -> np.ndarray:
-        middle = np.median(values)
-        return np.asarray((values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), floor))
-
-    reasons = [""] * counts.size
-    off = np.abs(deviation(counts, COUNTS_FLOOR * abs(float(np.median(counts))) + 1e-12)) > OUTLIER_SIGMA
-    for f in np.flatnonzero(off):
-        reasons[f] = f"counts {counts[f] / max(float(np.median(counts)), 1e-12):.2f} of the median frame's"
-    if has_haadf and np.all(np.isfinite(drift.correlation)):
-        for f in np.flatnonzero(deviation(drift.correlation, CORRELATION_FLOOR) < -OUTLIER_SIGMA):
-            low = f"correlation {drift.correlation[f]:.2f}, median {np.median(drift.correlation):.2f}"
-            reasons[f] = reasons[f] or low
-    return reasons
-
-
 def _drift_table(
-    image: SpectrumImage, drift: Drift, energies: FrameEnergies, reasons: list[str], used: np.ndarray,
-    lines: LineDrift,
-) -> pd.DataFrame:  # fmt: skip
+    image: SpectrumImage, places: FramePlaces, energies: FrameEnergies, reasons: list[str], used: np.ndarray
+) -> pd.DataFrame:
     import pandas as pd
+
+    drift, lines = places.drift, places.lines
 
     row, column = image.scan
     mean = energies.channel.mean(axis=(1, 2))
@@ -287,9 +251,11 @@ def _drift_table(
             "energy_shift_mev_std": energies.channel.std(axis=(1, 2)) * dispersion,
             "counts_e": energies.counts,
             "correlation": drift.correlation,
+            "sharpness": places.sharpness,
             "period_margin": drift.margin,
             "jump_corrected": drift.jump_corrected,
             "used": used,
+            "weight": used.astype(np.int64),
             "reason": reasons,
         }
     )
@@ -343,20 +309,22 @@ def _offset_maps(
 
 def _summary(
     image: SpectrumImage,
-    drift: Drift,
+    places: FramePlaces,
     used: np.ndarray,
     reasons: list[str],
     maps: xr.Dataset,
     channels: tuple[int, int],
 ) -> dict[str, Any]:
-    row, column = image.scan
+    drift, (row, column) = places.drift, image.scan
     ranges = {}
+    coarse = places.why_not == NOT_TESTABLE
+    not_measured = NOT_TESTABLE if coarse else "not measured"
     for k, axis in enumerate((row, column)):
         std = drift.std[used, k]
         measured = bool(np.isfinite(std).any())
         typical = float(np.nanmedian(std)) * axis.step_nm if measured else float("nan")
         extent = float(np.ptp(drift.shifts[used, k])) * axis.step_nm
-        ranges[f"{axis.name}_drift_nm"] = quantity(extent, typical, "nm", "ok" if measured else "not measured")
+        ranges[f"{axis.name}_drift_nm"] = quantity(extent, typical, "nm", "ok" if measured else not_measured)
     return {
         "n_frames": int(used.size),
         "n_frames_used": int(used.sum()),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from phonon_eels.backends.cpu import CpuBackend
-from phonon_eels.config.settings import AlignZlp, RegisterFrames
+from phonon_eels.config.frames import RegisterFrames
+from phonon_eels.config.settings import AlignZlp
 from phonon_eels.errors import DataError
 from phonon_eels.forward.frames import REACH_CHANNELS, frame_pairs, in_mev
 from phonon_eels.forward.information import model_at

@@ -10,6 +10,7 @@ from phonon_eels.config import Settings
 from phonon_eels.config.settings import Denoise
 from phonon_eels.errors import ConfigError, DataError
 from phonon_eels.steps.align_zlp import align_zlp
+from phonon_eels.steps.bm3d_slices import denoise_slices, denoise_volume, expected_minutes
 from phonon_eels.steps.denoise import denoise
 from phonon_eels.steps.denoise_check import COLUMNS, correlation_length
 from phonon_eels.steps.nonnegative import components, nonnegative_shares
@@ -149,3 +150,29 @@ def test_bm4d_asks_for_its_package(monkeypatch):
 def test_bm4d_needs_room(fake_bm4d):
     with pytest.raises(ConfigError, match="bm4d needs at least 8 rows and columns"):
         denoise(scan(4, 9)[1], Denoise(method="bm4d"), context_of())
+
+
+@pytest.mark.parametrize(("method", "minutes"), [("bm3d", 13.0), ("bm4d", 0.8)])
+def test_what_would_take_too_long_is_refused_before_it_starts(method, minutes, monkeypatch):
+    """Without the package: the time is told first."""
+    monkeypatch.setitem(sys.modules, method, None)
+    image = scan(16, 16)[1]
+    told = expected_minutes(method, image.shape)
+    assert told == pytest.approx(minutes, rel=0.5)
+    with pytest.raises(ConfigError, match=rf"{method} would take about .* denoise\.longest_min = 0\.01; raise that"):
+        denoise(image, Denoise(method=method, longest_min=0.01), context_of())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["bm3d", "bm4d"])
+def test_the_real_package_where_somebody_has_installed_it(method, monkeypatch):
+    """Their licences keep them out of the environment: ``pip install phonon-eels[bm3d]``. A few slices; a small cube."""
+    pytest.importorskip(method, reason="its licence keeps it out of the environment")
+    monkeypatch.setattr("phonon_eels.steps.bm3d_slices.SLICE_BYTES", 1)
+    mean, image = scan(8, 12)
+    counts, variance = (denoise_slices if method == "bm3d" else denoise_volume)(image, 1.0, context_of())
+    place = (slice(None), slice(None), slice(60, 64))
+    before, after = (np.asarray(cube[place]) - mean[place] for cube in (image.counts, counts))
+    assert np.isfinite(after).all()
+    assert (after**2).mean() < 0.5 * (before**2).mean()
+    assert (np.asarray(variance[place]) > 0.0).all()
