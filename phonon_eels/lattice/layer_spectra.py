@@ -76,6 +76,7 @@ def average_layers(
                 noise.gain,
                 noise.dark_level,
                 noise.read_noise_e,
+                noise.noise_correlation,
             )
             for r in range(len(layer))
         ]
@@ -104,6 +105,7 @@ def _sum_row(
     gain: float,
     dark: float,
     read_noise_e: float,
+    noise_correlation: float,
 ) -> np.ndarray:
     """Sum of electrons, of their variance and of usable positions in a row, (3, layers, channels)."""
     n = counts.shape[1]
@@ -114,8 +116,9 @@ def _sum_row(
         usable = np.isfinite(z) if bad is None else np.isfinite(z) & ~bad[which]
         z = np.where(usable, z, 0.0)
         if variance is None:
-            # Poisson electrons and read noise; dark-corrected negatives are kept in the sum
-            spread = np.where(usable, z + read_noise_e**2, 0.0)
+            # Electrons (a single channel has the less of their noise the more channels share it) and read noise;
+            # dark-corrected negatives are kept in the sum.
+            spread = np.where(usable, z / noise_correlation + read_noise_e**2, 0.0)
         else:
             spread = np.where(usable, np.asarray(variance[which], dtype=np.float64) / gain**2, 0.0)
         source = slice(max(0, -shift), n - max(0, shift))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phonon_eels.config import Material, Settings, load_material
 from phonon_eels.errors import InputFileError, OutputError, PhononEELSError
+from phonon_eels.io.metadata import noise_to_json
 from phonon_eels.io.results import read_result, read_summary, recover, staged, write_result
 from phonon_eels.pipeline.datasets import check_dataset_name, dataset_folder
 from phonon_eels.pipeline.index_page import THUMBNAIL, refresh_index, write_thumbnail
@@ -26,7 +27,7 @@ from phonon_eels.steps.registry import find_step, steps_of_route, upstream
 if TYPE_CHECKING:
     from phonon_eels.backends.base import Backend
     from phonon_eels.provenance import Provenance
-    from phonon_eels.spectrum_image import StepResult
+    from phonon_eels.spectrum_image import SpectrumImage, StepResult
 
 log = logging.getLogger(__name__)
 
@@ -368,7 +369,15 @@ def _compute(
     spec = entry.load()
     with account.working():
         result = spec.run(image, section, context)
-    return mark_masked(result, image, estimates=step not in ("ingest", "register_frames"))
+    result = mark_masked(result, image, estimates=step not in ("ingest", "register_frames"))
+    return _with_noise(result, image)
+
+
+def _with_noise(result: StepResult, image: SpectrumImage) -> StepResult:
+    """Record what the step was told of the detector, in the units of the counts that it took."""
+    if result.skipped is not None:
+        return result
+    return replace(result, summary={**result.summary, "noise_used": noise_to_json(image.noise)})
 
 
 def _tell(step: str, result: StepResult) -> None:

@@ -190,7 +190,8 @@ def _maps(
         "zlp_tail_loss_std": (tail_loss * fit.std[..., 3], "1"),
         "zlp_tail_gain": (tail_gain, "1"),
         "zlp_tail_gain_std": (tail_gain * fit.std[..., 4], "1"),
-        "chi2_per_dof": (fit.pearson_chi2 / np.maximum(fit.n_channels - 5, 1), "1"),
+        # Channels that share noise leave chi-squared below their number: it is compared with what the noise lets it be.
+        "chi2_per_dof": (fit.pearson_chi2 / np.maximum(fit.chi2_mean - fit.chi2_taken, 1.0), "1"),
     }
     return {name: (np.where(usable, array, np.nan), unit) for name, (array, unit) in values.items()}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phonon_eels.forward.noise import shared_noise
 from phonon_eels.kernels.resample import resample_one
 from phonon_eels.spectrum_image import SpectrumImage
 
@@ -41,7 +42,9 @@ def enough_draws(n_channels: int) -> int:
     return max(LEAST_DRAWS, DRAWS_PER_CHANNEL * n_channels)
 
 
-def resampled_noise(rng: np.random.Generator, variance: np.ndarray, fractions: np.ndarray, n_draws: int) -> np.ndarray:
+def resampled_noise(
+    rng: np.random.Generator, variance: np.ndarray, fractions: np.ndarray, n_draws: int, noise_correlation: float = 1.0
+) -> np.ndarray:
     """Return draws of noise of a given variance, correlated as positions moved by `fractions` have it, (draws, channels).
 
     Parameters
@@ -49,19 +52,35 @@ def resampled_noise(rng: np.random.Generator, variance: np.ndarray, fractions: n
     variance
         Of one position as the image carries it, (channels,).
     fractions
-        Fractions of a channel; empty: channels are independent.
+        Fractions of a channel; empty: positions were not moved.
+    noise_correlation
+        See `NoiseModel`: what the detector makes channels share. The variance is that of sums over many channels, so single
+        ones have the less the more they share. Read noise is taken to be shared alike.
     """
-    n = variance.size
+    n, lags = variance.size, shared_noise(noise_correlation)
     spread = np.sqrt(np.where(np.isfinite(variance) & (variance > 0.0), variance, 0.0))
-    noise = rng.standard_normal((n_draws, n))
+    noise = _shared(rng, (n_draws, n), lags)
     if fractions.size:
         padded, moved, unused = np.empty(n + 6), np.empty(n + 6), np.ones(n + 6)
         moved_variance = np.empty(n + 6)
         for draw in range(n_draws):
-            padded[:] = rng.standard_normal(n + 6)
+            padded[:] = _shared(rng, (1, n + 6), lags)[0]
             resample_one(padded, unused, float(rng.choice(fractions)), moved, moved_variance)
             noise[draw] = moved[3:-3] / np.sqrt(moved_variance[3:-3])
     return np.asarray(noise * spread)
+
+
+def _shared(rng: np.random.Generator, shape: tuple[int, int], lags: np.ndarray) -> np.ndarray:
+    """Return white noise, or noise with the covariances `lags` between channels, (draws, channels)."""
+    if not lags.size:
+        return rng.standard_normal(shape)
+    size = shape[1] + 2 * lags.size
+    around = np.zeros(size)
+    around[: lags.size] = lags
+    around[size - lags.size + 1 :] = lags[:0:-1]
+    power = np.maximum(np.fft.rfft(around).real, 0.0)
+    white = rng.standard_normal((shape[0], size))
+    return np.asarray(np.fft.irfft(np.fft.rfft(white, axis=1) * np.sqrt(power), size, axis=1)[:, : shape[1]])
 
 
 def with_draws(maps: xr.Dataset, draws: np.ndarray, carried: np.ndarray) -> xr.Dataset:

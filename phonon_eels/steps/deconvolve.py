@@ -221,7 +221,7 @@ def _noise_before(image: SpectrumImage, variance: np.ndarray, context: StepConte
     if known is not None and known.shape[1] == variance.size:
         return np.asarray(known * np.sqrt(variance))
     rng, number = np.random.default_rng([context.seed, 20]), enough_draws(variance.size)
-    return resampled_noise(rng, variance, moved_fractions(context, image), number)
+    return resampled_noise(rng, variance, moved_fractions(context, image), number, image.noise.noise_correlation)
 
 
 def _zero_loss_counts(image: SpectrumImage, settings: Deconvolve, context: StepContext) -> np.ndarray:

@@ -146,7 +146,8 @@ def _judge(
     finite = np.where(np.isfinite(sigmas), sigmas, 0.0)
     middle = np.median(np.abs(finite), axis=0) * 1.4826
     far = np.quantile(finite, 0.95, axis=0) / 1.645  # spikes are rarer than that
-    return _Judge(model, shape, misfit, np.maximum(np.maximum(middle, far), 1.0), left)
+    least = image.noise.noise_correlation**-0.5  # channels that share noise are quieter than counting makes them
+    return _Judge(model, shape, misfit, np.maximum(np.maximum(middle, far), least), left)
 
 
 def _left(model: ForwardModel, params: np.ndarray) -> np.ndarray:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.backends.outliers import clean_rows, find_in_rows, residual_sigmas
+from phonon_eels.backends.outliers import clean_rows, find_in_rows
 from phonon_eels.config.settings import RemoveSpikes
 from phonon_eels.forward.scan import electrons
 from phonon_eels.kernels.outliers import DEAD, GOOD, GROWN, HOT, SATURATED, SPIKE
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.maps import count_status, scan_dataset
-from phonon_eels.steps.mean_peak import peak_width_channels
 from phonon_eels.steps.peak_spikes import spikes_on_peak
 from phonon_eels.steps.spec import StepContext, StepSpec
+from phonon_eels.steps.spike_survey import SPARED_FWHM, Survey, survey_scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,22 +23,8 @@ if TYPE_CHECKING:
 STATUS_MEANINGS = ("clean", "repaired", "saturated", "no_data")
 LOWEST_LEVEL = 4.8  # standard deviations; keeps false alarms of both tests together below 1e-5 per channel
 POWER = 0.6  # of the threshold: a spike as large as the threshold then fails to be found once in a hundred times
-SPARED_FWHM = 1.5  # half width of the spared zero-loss peak, in its FWHM
-MIN_GROUPS = 16  # means whose median tells the mean spectrum without its spikes
-HOT_EXCESS = 0.05  # a channel off by less than 5 % in the mean is the gain reference's business
 NARROW_FWHM = 3.5  # channels; a running median of seven takes out a zero-loss peak of such a width like a spike
 LISTED = 1000  # spikes in the table, the largest
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """What the scan as a whole says before single spectra are judged."""
-
-    half: int
-    zero_loss_half: float
-    noise_scale: float
-    hot: np.ndarray  # channels
-    table: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -97,12 +82,12 @@ def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepCon
     # The rows give the neighbours: a scan of one or two columns is looked at from the side.
     turned = image.shape[1] < 3 <= image.shape[0]
     counts, bad = (_turned(image.counts), _turned(image.bad)) if turned else (image.counts, image.bad)
-    survey = _survey(counts, image, protected, settings, context)
-    found = _find(counts, bad, image, protected, survey, settings, context)
+    masked = np.zeros(image.shape[:2], dtype=bool) if image.masked is None else image.masked
+    masked = masked.T if turned else masked
+    survey = survey_scan(counts, image, masked, protected, settings, context)
+    found = _find(counts, bad, masked, image, protected, survey, settings, context)
     if turned:
         found = _Found(found.column, found.row, found.channel, found.flag, found.counts, found.expected)
-    if image.masked is not None:
-        found = found.where(~image.masked[found.row, found.column])
     if settings.on_zero_loss and image.variance is None:
         found = _with_peak(image, found, protected, survey, settings, context)
     maps, status = _maps(image, found)
@@ -124,113 +109,13 @@ def _turned(array: Any) -> Any:
     return None if array is None else array.transpose(1, 0, 2)
 
 
-def _survey(
-    counts: Any, image: SpectrumImage, protected: np.ndarray, settings: RemoveSpikes, context: StepContext
-) -> _Survey:
-    """Look at mean spectra: width of the zero-loss peak, true size of the noise, hot channels."""
-    gain, dark = electrons(image)
-    n_rows, n_columns, _ = counts.shape
-    groups = min(max(-(-MIN_GROUPS // n_rows), 1), n_columns)
-    edges = np.linspace(0, n_columns, groups + 1).astype(int)
-
-    def sums(first: int, block: np.ndarray) -> list[np.ndarray]:
-        z = (np.asarray(block, dtype=np.float64) - dark) / gain
-        return [np.stack([row[a:b].mean(axis=0) for a, b in pairwise(edges)]) for row in z]
-
-    means = np.array([row for rows in context.backend.map_rows(sums, [counts]) for row in rows])
-    rows = np.unique(np.linspace(0, n_rows - 1, min(n_rows, 8)).astype(int))
-    width = float(np.median([peak_width_channels(means[row].mean(axis=0)) for row in rows]))
-    half = int(np.clip(round(width / 2.0), 4, 8))
-    spared = SPARED_FWHM * width
-    mean = np.median(means.reshape(-1, counts.shape[2]), axis=0)
-    away = ~protected & (np.abs(np.arange(mean.size) - np.argmax(mean)) > spared + 1.0)
-    scale = _noise_scale(counts, rows, image, away)
-    n_positions = n_rows * n_columns
-    hot, table = np.empty(0, dtype=np.int64), _hot_table(image, [], [])
-    if means.shape[0] * groups >= MIN_GROUPS // 2:
-        hot, table = _hot_channels(mean, n_positions, image, half, away, scale, settings.threshold_sigma)
-    return _Survey(half, spared, scale, hot, table)
-
-
-def _noise_scale(counts: Any, rows: np.ndarray, image: SpectrumImage, away: np.ndarray) -> float:
-    """True noise over the model's, from third differences of channels, which see no peak, in a few rows."""
-    gain, dark = electrons(image)
-    read, model = image.noise.read_noise_e, float(image.noise.noise_correlation**-0.5)
-    inside: list[np.ndarray] = []
-    for row in rows:
-        z = (np.asarray(counts[row], dtype=np.float64) - dark) / gain
-        third = z[:, :-3] - 3.0 * z[:, 1:-2] + 3.0 * z[:, 2:-1] - z[:, 3:]
-        variance = 0.25 * (z[:, :-3] + z[:, 1:-2] + z[:, 2:-1] + z[:, 3:]) + read**2
-        # Fewer electrons make quantiles of whole numbers, which say nothing of the noise. Chosen by the channel's
-        # median over the row: chosen one by one, those with a spike would be the ones with electrons enough.
-        typical = np.broadcast_to(np.median(np.nan_to_num(variance), axis=0), variance.shape)
-        variance = np.maximum(variance, 0.5 * typical)
-        used = (typical > 10.0) & away[1:-2] & np.isfinite(third)
-        inside.append(third[used] / np.sqrt(20.0 * variance[used]))
-    values = np.concatenate(inside)
-    if values.size < 200:
-        return model
-    low, high = np.quantile(values, (0.15866, 0.84134))
-    seen = float(np.clip(0.5 * (high - low), 0.02, 50.0))
-    if image.noise.source.get("gain", "assumed") == "assumed":
-        return seen
-    return seen if seen > 1.3 * model else model
-
-
-def _hot_channels(
-    mean: np.ndarray,
-    n_positions: int,
-    image: SpectrumImage,
-    half: int,
-    away: np.ndarray,
-    scale: float,
-    threshold: float,
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Channels whose mean over the scan leaves that of their neighbours, the most outstanding first."""
-    total = mean[None] * n_positions
-    read = image.noise.read_noise_e**2 * n_positions
-    hot: list[int] = []
-    expectations: list[float] = []
-    for _ in range(mean.size // 20 + 1):
-        sigmas, scatter, expected = np.empty_like(total), np.empty_like(total), np.empty_like(total)
-        residual_sigmas(np.ascontiguousarray(total), half, read, sigmas, scatter, expected)
-        # A median is 1.25 times as noisy as a mean.
-        z = np.where(away, sigmas[0] / np.sqrt(scatter[0]) / 1.25 / max(scale, 1.0), 0.0)
-        spread = 1.4826 * float(np.median(np.abs(z[away]))) if away.any() else 1.0
-        # Rare electrons: an expectation near zero makes any ratio large.
-        large = np.abs(total[0] - expected[0]) > HOT_EXCESS * np.maximum(expected[0], 10.0 * np.sqrt(n_positions))
-        z[~large] = 0.0
-        worst = int(np.argmax(np.abs(z)))
-        if not abs(z[worst]) > threshold * max(spread, 1.0):
-            break
-        hot.append(worst)
-        expectations.append(float(expected[0, worst]) / n_positions)
-        total[0, worst] = expected[0, worst]
-    order = np.argsort(hot, kind="stable")
-    found = [(hot[i], float(mean[hot[i]]), expectations[i]) for i in order]
-    return np.array([item[0] for item in found], dtype=np.int64), _hot_table(image, [f[1] for f in found], found)
-
-
-def _hot_table(image: SpectrumImage, means: list[float], found: list[tuple[int, float, float]]) -> pd.DataFrame:
-    import pandas as pd
-
-    channels = np.array([item[0] for item in found], dtype=np.int64)
-    return pd.DataFrame(
-        {
-            "channel": channels,
-            "energy_loss_mev": image.energy.offset_mev + image.energy.dispersion_mev * channels,
-            "mean_e": np.array(means, dtype=float),
-            "expected_e": np.array([item[2] for item in found], dtype=float),
-        }
-    )
-
-
 def _find(
     counts: Any,
     bad: Any,
+    masked: np.ndarray,
     image: SpectrumImage,
     protected: np.ndarray,
-    survey: _Survey,
+    survey: Survey,
     settings: RemoveSpikes,
     context: StepContext,
 ) -> _Found:
@@ -251,6 +136,9 @@ def _find(
         state[y >= saturation] = SATURATED
         if known is not None:
             state[np.asarray(known) & (state != SATURATED)] = GROWN
+        # What lies under the mask is no neighbour to expect anything from.
+        hidden = masked[first : first + len(z)]
+        z[hidden], state[hidden] = 0.0, GROWN
         cleaned, flags, expected = np.empty_like(z), np.zeros(z.shape, np.uint8), np.zeros_like(z)
         narrow = survey.zero_loss_half < SPARED_FWHM * NARROW_FWHM
         clean_rows(z, hot_only, read, 4.0 * survey.noise_scale, narrow, cleaned)
@@ -258,6 +146,7 @@ def _find(
             z, cleaned, state, read, survey.noise_scale, level, survey.half, survey.zero_loss_half,
             settings.grow_channels, flags, expected,
         )  # fmt: skip
+        flags[hidden] = 0
         place = np.nonzero(flags)
         repaired = np.where(flags[place] == SATURATED, y[place], dark + gain * expected[place])
         return place[0] + first, place[1], place[2], flags[place], y[place], repaired
@@ -268,7 +157,7 @@ def _find(
 
 
 def _with_peak(
-    image: SpectrumImage, found: _Found, protected: np.ndarray, survey: _Survey, settings: RemoveSpikes, context: StepContext
+    image: SpectrumImage, found: _Found, protected: np.ndarray, survey: Survey, settings: RemoveSpikes, context: StepContext
 ) -> _Found:  # fmt: skip
     """Add the spikes on the zero-loss peak, which only a fit of the peak can tell."""
     seen = image
@@ -337,7 +226,7 @@ def _maps(image: SpectrumImage, found: _Found) -> tuple[Any, np.ndarray]:
     return scan_dataset(image, values, status, STATUS_MEANINGS), status
 
 
-def _summary(image: SpectrumImage, found: _Found, survey: _Survey, settings: RemoveSpikes) -> dict[str, Any]:
+def _summary(image: SpectrumImage, found: _Found, survey: Survey, settings: RemoveSpikes) -> dict[str, Any]:
     spikes = int(np.count_nonzero(found.flag == SPIKE))
     return {
         "spikes": spikes,
@@ -370,7 +259,7 @@ def _largest(image: SpectrumImage, found: _Found) -> pd.DataFrame:
     )
 
 
-def _messages(image: SpectrumImage, found: _Found, survey: _Survey) -> tuple[str, ...]:
+def _messages(image: SpectrumImage, found: _Found, survey: Survey) -> tuple[str, ...]:
     messages = []
     spikes = int(np.count_nonzero(found.flag == SPIKE))
     if spikes > 1e-3 * np.prod(image.shape):

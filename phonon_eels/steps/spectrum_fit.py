@@ -188,7 +188,9 @@ class SpectrumFitter:
             np.empty((0, 2 * modes)), np.empty((0, 2 * modes, 2 * modes)), np.empty((0, modes, 2 * modes)),
             0.0, SHOWN_SIGMA, np.empty((0, modes, 4)), np.empty((0, modes), np.int64),
         )  # fmt: skip
-        return _Outcome(params[0], std[0], float(outcome[0, 1]), float(outcome[0, 2]), int(status[0]))
+        # What the noise alone lets chi-squared be, shared between channels or not, less what the fit takes of it.
+        expected = float(outcome[0, 4] - outcome[0, 6])
+        return _Outcome(params[0], std[0], float(outcome[0, 1]), expected, int(status[0]))
 
     def _result(
         self,
@@ -209,7 +211,7 @@ class SpectrumFitter:
             code = np.where(significant, np.where(energy_std > 0.5 * self.prior_std_mev, 1, 0), 2)
         code = np.where(good & np.isfinite(area), code, 3)
         shown = code <= 1
-        dof = max(fit.n_channels - float(model.free(True).sum()), 1.0)
+        dof = max(fit.chi2_expected, 1.0)
         shift = fit.params[1] if np.isfinite(fit.params[1]) else 0.0
         return SpectrumFit(
             energy_loss_mev=model.energies_mev - shift,
@@ -237,7 +239,7 @@ class _Outcome:
     params: np.ndarray
     std: np.ndarray
     chi2: float
-    n_channels: float
+    chi2_expected: float
     status: int
 
 
@@ -305,9 +307,9 @@ def quick_fit(
     scan = tuple(replace(axis, n=part.stop - part.start) for axis, part in zip(image.scan, cut, strict=True))
     parts = {
         name: None if getattr(image, name) is None else getattr(image, name)[cut]
-        for name in ("counts", "variance", "bad")
+        for name in ("counts", "variance", "bad", "regions")
     }
-    region = image.with_(scan=scan, haadf=None, haadf_frames=None, frames=None, **parts)
+    region = image.with_(scan=scan, haadf=None, haadf_frames=None, frames=None, halves=None, **parts)
     context = StepContext(material=material, backend=backend)
     if settings.remove_spikes.enabled:
         region = remove_spikes(region, settings.remove_spikes, context).image or region

@@ -174,7 +174,8 @@ def _with_noise(
     value, own, _ = plan.background.curve(parameters, covariance, shown)
     total = carried[plan.out] + own
     draws = []
-    for noise in resampled_noise(rng, carried, moved_fractions(context, image), enough_draws(shown.size)):
+    moved, number = moved_fractions(context, image), enough_draws(shown.size)
+    for noise in resampled_noise(rng, carried, moved, number, image.noise.noise_correlation):
         status, found, _ = plan.background.fit(mean + noise, carried, None)
         if status <= 1:
             draws.append(noise[plan.out] - plan.background.curve(found, covariance, shown)[0] + value)
