@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import BSpline
-from scipy.optimize import least_squares
 
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.kernels.response import FineGrid, ZeroLossShape
@@ -51,6 +49,9 @@ class VacuumReference:
 
     def basis(self, energies_mev: np.ndarray) -> np.ndarray:
         """Return the splines at distances from the peak's mode, (splines, …); beyond the last knots those of the ends."""
+        # Here and below: few scans have a vacuum, and loading these takes every step a fifth of a second.
+        from scipy.interpolate import BSpline
+
         inside = np.clip(energies_mev, self.knots_mev[0], self.knots_mev[-1])
         matrix = BSpline.design_matrix(inside.ravel(), self.knots_mev, 3).toarray()
         return np.asarray(matrix.T.reshape(-1, *energies_mev.shape))
@@ -146,6 +147,8 @@ def fit_vacuum(
     start
         A guess of the shape.
     """
+    from scipy.optimize import least_squares
+
     dispersion = float(energies_mev[1] - energies_mev[0])
     offset = dispersion / (2.0 * np.sqrt(3.0))
     smooth = np.convolve(electrons, np.ones(5) / 5.0, mode="same")  # weights that hardly follow a channel's own noise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from phonon_eels.backends.base import Backend, Progress
 from phonon_eels.backends.zero_loss import find_peaks_block, score_block
@@ -125,6 +124,8 @@ def estimate_shape(image: SpectrumImage, search: PeakSearch, backend: Backend) -
 
 def _narrow_shape(energies: np.ndarray, mean: np.ndarray, seen_fwhm_mev: float) -> ZeroLossShape:
     """Shape of a peak few channels wide, which a channel and the alignment by whole channels have each smeared by one."""
+    from scipy.optimize import least_squares  # few peaks are that narrow
+
     dispersion = energies[1] - energies[0]
     places = np.arange(-0.9, 1.0, 0.2)
     weights = 1.0 - np.abs(places)

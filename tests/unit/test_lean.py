@@ -73,6 +73,17 @@ with without_unused_libraries(reads_counts=True):
     assert done.returncode == 0, done.stderr
 
 
+def test_steps_on_the_zero_loss_peak_load_no_optimisers() -> None:
+    code = """
+import sys
+import phonon_eels.steps.align_zlp, phonon_eels.steps.remove_spikes
+loaded = [name for name in ("scipy.optimize", "scipy.interpolate", "scipy.stats", "dask", "hyperspy") if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_numba_asks_for_no_device_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_library(name: str) -> None:
         raise OSError(name)
