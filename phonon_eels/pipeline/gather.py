@@ -25,7 +25,8 @@ def gather_settings(
     recipe
         Name of a shipped set of settings.
     file
-        YAML file; relative paths of a material or of masks in it count from its folder.
+        YAML file; relative paths of a material or of masks in it count from its folder. The workflow's own configuration, with the
+        settings below its key ``settings``, is taken as the workflow takes it.
     tree
         Settings as a tree of plain values.
     overrides
@@ -48,7 +49,7 @@ def gather_settings(
         merged = _merge(merged, read_yaml(recipe_path(recipe)))
         origins.append(f"recipe {recipe}")
     if file is not None:
-        merged = _merge(merged, _files_beside(read_yaml(file), file.parent))
+        merged = _merge(merged, _settings_in(file))
         origins.append(str(file))
     if tree:
         merged = _merge(merged, tree)
@@ -100,6 +101,20 @@ def _shipped(in_repository: str, in_package: str, pattern: str) -> dict[str, Pat
     package = Path(str(resources.files("phonon_eels")))
     folders = (package.parent / in_repository, package / in_package)
     return {path.stem: path for folder in folders for path in sorted(folder.glob(pattern))}
+
+
+def _settings_in(file: Path) -> dict[str, Any]:
+    """Return the tree of a file of settings, or of the workflow's configuration: recipe, settings over it, route."""
+    tree = read_yaml(file)
+    if "settings" not in tree:
+        return _files_beside(tree, file.parent)
+    inner = tree["settings"] or {}
+    if not isinstance(inner, Mapping):
+        raise ConfigError(f"{file}: settings: must hold `key: value` lines, got a {type(inner).__name__}")
+    if "route" in inner:
+        raise ConfigError(f"{file}: settings.route: the route is the key `route` beside `settings`; say it there")
+    below = read_yaml(recipe_path(tree["recipe"])) if tree.get("recipe") else {}
+    return _merge(below, {**inner, **({"route": tree["route"]} if tree.get("route") else {})})
 
 
 def _files_beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:

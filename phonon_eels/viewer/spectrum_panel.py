@@ -149,8 +149,9 @@ class SpectrumPanel(Panel):
             self.region.clear()
             self.region.addItems(wanted)
             self.region.setCurrentText(chosen if chosen in wanted else DRAWN)
-        if session is not None and session.fitter is None and self.place is None:
-            self.values.setText(f"{HINT}<br>No fit yet: run fit_peaks in the panel Analyse, or sum and fit a region.")
+        if self.place is None and self._region is None and not self._work.busy:
+            missing = "<br>No fit yet: run fit_peaks in the panel Analyse, or sum and fit a region."
+            self.values.setText(HINT if session is None or session.fitter is not None else HINT + missing)
 
     # --- positions ----------------------------------------------------------------------------------------------
 

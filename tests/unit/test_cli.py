@@ -300,6 +300,21 @@ class TestSettings:
         (tmp_path / "c.yaml").write_text("material: bi2212\n")
         assert gather_settings(file=Path("../c.yaml")).material == "bi2212"
 
+    def test_configuration_of_the_workflow_is_a_file_of_settings_too(self, tmp_path: Path) -> None:
+        """What *copy as config.yaml* of the viewer gives runs without the workflow, as within it."""
+        config = tmp_path / "config.yaml"
+        config.write_text("results: elsewhere\nroute: classic\nsettings:\n  fit_peaks: {background: linear}\n")
+        settings = settings_of(build_parser().parse_args(["run", "x", "--config", str(config), "--set", "seed=5"]))
+        assert (settings.route, settings.fit_peaks.background, settings.seed) == ("classic", "linear", 5)
+        config.write_text("recipe: pku2021\nroute: null\nsettings: null\n")
+        assert gather_settings(file=config) == gather_settings("pku2021")
+        config.write_text("settings: {route: classic}\n")
+        with pytest.raises(ConfigError, match="the route is the key `route` beside `settings`"):
+            gather_settings(file=config)
+        config.write_text("settings: 3\n")
+        with pytest.raises(ConfigError, match="settings: must hold `key: value` lines, got a int"):
+            gather_settings(file=config)
+
     def test_error_names_the_file(self, tmp_path: Path) -> None:
         config = tmp_path / "c.yaml"
         config.write_text("align_zlp: {line_shap: gaussian}\n")

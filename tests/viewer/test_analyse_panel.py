@@ -67,6 +67,37 @@ def test_copied_config_is_what_is_loaded(analyse: Any, tmp_path: Path) -> None:
     assert analyse.settings() == wanted
 
 
+@pytest.mark.slow
+def test_what_was_found_by_hand_runs_in_the_batch_unchanged(analyse: Any, scan: Path, tmp_path: Path) -> None:
+    """A setting changed in the form, the step run there; what is copied, given to the command line, gives the same bytes."""
+    from qtpy.QtWidgets import QApplication
+
+    from phonon_eels.cli import main
+    from phonon_eels.io.results import read_maps
+
+    analyse.forms["fit_peaks"].widgets["fit_peaks", "background"].set("linear")
+    analyse.run_to_step()
+    wait_until(lambda: analyse.run_all_button.isEnabled())
+    analyse.copy_config()
+    (tmp_path / "config.yaml").write_text(QApplication.clipboard().text(), "utf-8")
+    words = [
+        "run",
+        str(scan),
+        "--output",
+        str(tmp_path / "batch"),
+        "--config",
+        str(tmp_path / "config.yaml"),
+        "--quiet",
+    ]
+    assert main(words) == 0
+    by_hand, batch = (
+        read_maps(tmp_path / where / "corner" / "fit_peaks" / "maps.nc") for where in ("results", "batch")
+    )
+    assert set(by_hand) == set(batch)
+    for name in batch:
+        assert by_hand[name].values.tobytes() == batch[name].values.tobytes(), name
+
+
 def test_a_step_runs_and_its_maps_arrive(analyse: Any, viewer: Any) -> None:
     analyse.section.setCurrentIndex(analyse.section.findData("align_zlp"))
     analyse.run_to_step()

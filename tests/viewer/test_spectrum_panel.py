@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from phonon_eels.viewer.linking import PINS, Place
 from phonon_eels.viewer.sessions import Session
 from tests.viewer.conftest import let_qt_work, wait_until
-from tests.viewer.hands import canvas_click, click, dock, move, world
+from tests.viewer.hands import add, canvas_click, click, dock, move, world
 
 
 @pytest.fixture
@@ -32,6 +33,17 @@ def test_hover_shows_the_position(spectrum: Any, opened: Any, session: Session) 
     assert "±" in spectrum.values.text()
     move(opened, (-5.0, 0.0))
     assert (spectrum.place.row, spectrum.place.column) == (20, 12), "outside of the scan nothing changes"
+
+
+def test_the_hint_goes_with_the_fit(viewer: Any, session: Session) -> None:
+    from phonon_eels.viewer.spectrum_panel import SpectrumPanel
+
+    panel = dock(viewer, SpectrumPanel(viewer), "bottom")
+    add(viewer, dataclasses.replace(session, results={}))
+    wait_until(lambda: "No fit yet" in panel.values.text())
+    viewer.layers.clear()
+    add(viewer, session)
+    wait_until(lambda: "No fit yet" not in panel.values.text())
 
 
 def test_click_holds_and_lets_go(spectrum: Any, opened: Any, session: Session) -> None:
