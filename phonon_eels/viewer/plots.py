@@ -56,6 +56,7 @@ def plot(area: Any, row: int, column: int) -> Any:
         axis.enableAutoSIPrefix(False)
         axis.setStyle(tickLength=-4, tickTextOffset=3)
     item.getAxis("left").setWidth(62)
+    item.getAxis("left").setStyle(hideOverlappingLabels=True)  # those at an end would touch the plot above or below
     return item
 
 
