@@ -182,7 +182,7 @@ class SpectrumPanel(Panel):
         fit = session.fit_position(row, column)
         title = self._title(place)
         self.plot.draw(Shown(energy, counts, fit, title, self._pinned()))
-        remark = "held" if self.held else ""
+        remark = "Held here: another click on it follows the mouse again." if self.held else ""
         if fit is None:
             remark = "no zero-loss peak was found here" if session.fitter is not None else "not fitted yet"
         self.values.setText(values_html(fit, session.stored(row, column), title, remark))

@@ -60,8 +60,13 @@ def values_html(fit: SpectrumFit | None, stored: Stored, title: str, remark: str
             f"<td align='right'>{fit.fwhm_mev[m]:.2f}&nbsp;&nbsp;</td><td>{_words(str(values['status'])).replace(' ', '&nbsp;')}</td></tr>"
         )
     head = "".join(
-        f"<th align='right'>{word}&nbsp;&nbsp;</th>"
-        for word in ("", "energy&nbsp;(meV)", "area&nbsp;(e⁻)" if n == 1 else "area/position", "FWHM")
+        f"<th align='right'>{word}&nbsp;&nbsp;<br>{unit}&nbsp;&nbsp;</th>"
+        for word, unit in (
+            ("", ""),
+            ("energy", "(meV)"),
+            ("area" if n == 1 else "area/position", "(e⁻)"),
+            ("FWHM", "(meV)"),
+        )
     )
     parts.append(
         f"<table cellspacing='0' cellpadding='1'><tr>{head}<th align='left'>status</th></tr>{''.join(rows)}</table>"
