@@ -106,9 +106,9 @@ def test_peak_energy_is_not_moved():
     assert np.abs(energies(counts) - clean).max() > 10.0 * np.abs(difference).max()
 
 
-@pytest.mark.parametrize(("gain", "read", "level"), [(1.0, 2.0, 0.5), (0.13, 0.0, 10.0), (5.0, 0.0, 10.0)])
+@pytest.mark.parametrize(("gain", "read", "level"), [(1.0, 2.0, 0.5), (0.13, 0.0, 10.0), (5.0, 0.0, 10.0), (1.0, 2.0, 1e3)])
 def test_spikes_on_the_zero_loss_peak_are_found_and_the_peak_is_spared(gain, read, level):
-    """Within 2.5 FWHM of the peak, from 8 σ of the channel upwards; peaks of 150 to 3,000 electrons."""
+    """Within 2.5 FWHM of the peak, from 8 σ of the channel upwards; peaks of 150 to 300,000 electrons."""
     rng = np.random.default_rng(70 + int(level) + int(gain))
     mean = expected_electrons(level, (40, 60), rng)
     image = measure(mean, gain, read, rng)
@@ -131,7 +131,8 @@ def test_spikes_on_the_zero_loss_peak_are_found_and_the_peak_is_spared(gain, rea
     found = flagged[row, column, channel]
     pull = ((repaired - 3.0) / gain - mean[row, column, channel]) / np.sqrt(mean[row, column, channel] + read**2)
     assert abs(pull[found].mean()) < 4.0 * pull[found].std() / np.sqrt(found.sum())
-    assert pull[found].std() < 1.0
+    # The peak's shape is known to a quarter of a per cent, which is more than the noise of 300,000 electrons.
+    assert pull[found].std() < (1.0 if level < 100.0 else 2.0)
     # Without the fit of the peak most of them stay.
     blind = np.asarray(run(image.with_(counts=counts), on_zero_loss=False).image.bad)
     assert blind[row, column, channel].mean() < 0.9
