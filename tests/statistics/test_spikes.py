@@ -106,7 +106,9 @@ def test_peak_energy_is_not_moved():
     assert np.abs(energies(counts) - clean).max() > 10.0 * np.abs(difference).max()
 
 
-@pytest.mark.parametrize(("gain", "read", "level"), [(1.0, 2.0, 0.5), (0.13, 0.0, 10.0), (5.0, 0.0, 10.0), (1.0, 2.0, 1e3)])
+@pytest.mark.parametrize(
+    ("gain", "read", "level"), [(1.0, 2.0, 0.5), (0.13, 0.0, 10.0), (5.0, 0.0, 10.0), (1.0, 2.0, 1e3)]
+)
 def test_spikes_on_the_zero_loss_peak_are_found_and_the_peak_is_spared(gain, read, level):
     """Within 2.5 FWHM of the peak, from 8 σ of the channel upwards; peaks of 150 to 300,000 electrons."""
     rng = np.random.default_rng(70 + int(level) + int(gain))
