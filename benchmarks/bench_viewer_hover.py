@@ -152,6 +152,24 @@ def time_moves(viewer: Any, panel: Any, session: Any, moves: int) -> tuple[np.nd
     return np.array(taken[5:]), np.array(used[5:])  # the first ones load compiled code
 
 
+def time_napari(viewer: Any, panel: Any, session: Any, moves: int) -> np.ndarray:
+    """Return the milliseconds of processors that napari itself spends on a move, status bar included, with our panel hidden."""
+    from qtpy.QtWidgets import QApplication
+
+    panel.parentWidget().hide()
+    settle()
+    used, hand = [], Hand(viewer, session)
+    for row, column in np.random.default_rng(3).integers((0, 0), session.shape, (moves, 2)):
+        processors, rest = time.process_time(), time.perf_counter() + 0.1
+        hand.move(row, column)
+        while time.perf_counter() < rest:
+            QApplication.processEvents()
+            time.sleep(0.002)
+        used.append(1e3 * (time.process_time() - processors))
+    panel.parentWidget().show()
+    return np.array(used)
+
+
 def time_matplotlib(shown: Any, moves: int) -> np.ndarray:
     """Return the milliseconds that matplotlib's Agg takes to draw the same curves, residuals included."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -224,6 +242,7 @@ def main() -> int:
         settle()
         beside, _ = time_moves(viewer, panel, session, moves)
         assert panel.plot.last.fit is not None
+        alone = time_napari(viewer, panel, session, max(moves // 4, 5))
         peer = time_matplotlib(panel.plot.last, max(moves // 4, 5))
         read = [
             timed(lambda p=p: session.spectra.at(*p)) for p in np.random.default_rng(2).integers(0, size, (moves, 2))
@@ -239,6 +258,7 @@ def main() -> int:
     print(words("move to painted spectrum", taken))
     print(words("  the same in processor time, all threads", used))
     print(words("the same with Distributions in view", beside))
+    print(words("napari alone, processor time until it is idle", alone))
     print(words("  of it reading", np.array(read)))
     print(words("  of it reading (again) and fitting", np.array(fit)))
     print(words("matplotlib Agg, drawing alone", peer))

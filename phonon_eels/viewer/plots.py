@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QFileDialog
 from phonon_eels.errors import OutputError
 from phonon_eels.figures.marks import Band, Line, Mark, Panel, Points, Rule, Span, Steps, label_of
 from phonon_eels.figures.style import INK, PALETTE
+from phonon_eels.viewer.strokes import Dots, Stroke
 
 # pyqtgraph takes the Qt that is there already, the one that napari has chosen.
 
@@ -27,6 +28,8 @@ LOOKS = frozenset({"width_pt", "size_pt", "fill", "opacity"})
 
 PIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FONT_PX = 11
+SMALL_PX = 4.0
+"""Dots up to this size are drawn as a cloud."""
 LINE_PX = 15
 """Least distance of two labels above each other."""
 ONE_LINE_PX, TWO_LINES_PX, TITLE_LINE_PX = 34, 46, 17
@@ -130,9 +133,11 @@ class Painter:
             self._words = words
             self._set_words(panel, rules)
         heights = tuple(np.log10(panel.y_limits)) if panel.log_y else panel.y_limits
-        if x_limits:
+        seen = self.item.vb.viewRange()
+        if x_limits and tuple(seen[0]) != panel.x_limits:
             self.item.setXRange(*panel.x_limits, padding=0.0)
-        self.item.setYRange(*heights, padding=0.0)
+        if tuple(seen[1]) != heights:
+            self.item.setYRange(*heights, padding=0.0)
 
     def clear(self) -> None:
         """Take away what was drawn."""
@@ -183,16 +188,14 @@ def _items_of(mark: Mark) -> list[Any]:
     """Return items without data that look as a mark does; the one that stands for it in the legend last."""
     match mark:
         case Line():
-            fill = {"fillLevel": 0.0, "brush": _shade(mark.colour, mark.fill)} if mark.fill else {}
-            return [pg.PlotCurveItem(pen=pen(mark.colour, _px(mark.width_pt), mark.dash), connect="finite", **fill)]
+            fill = _shade(mark.colour, mark.fill) if mark.fill else None
+            return [Stroke(pen(mark.colour, _px(mark.width_pt), mark.dash), fill=fill)]
         case Steps():
-            fill = {"fillLevel": 0.0, "brush": _shade(mark.colour, mark.fill)} if mark.fill else {}
-            nothing = {"x": np.zeros(2), "y": np.zeros(1), "stepMode": "center"}
-            return [pg.PlotCurveItem(pen=pen(mark.colour, _px(mark.width_pt)), **nothing, **fill)]
+            return [Stroke(pen(mark.colour), fill=_shade(mark.colour, mark.fill) if mark.fill else None)]
         case Points():
-            dots = pg.ScatterPlotItem(size=1.7 * mark.size_pt, brush=_shade(mark.colour, mark.opacity), pen=None)
-            bars = pg.PlotCurveItem(pen=pen(mark.colour, 1.0), connect="pairs")
-            return [bars, dots] if mark.std is not None else [dots]
+            size, brush = 1.7 * mark.size_pt, _shade(mark.colour, mark.opacity)
+            dots = Dots(brush, size) if size <= SMALL_PX else pg.ScatterPlotItem(size=size, brush=brush, pen=None)
+            return [Stroke(pen(mark.colour), pairs=True), dots] if mark.std is not None else [dots]
         case Band():
             edges = pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None)
             return [*edges, pg.FillBetweenItem(*edges, brush=_shade(mark.colour, mark.opacity))]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from phonon_eels.forward.scan import Alignment
     from phonon_eels.steps.spectrum_fit import SpectrumFit, SpectrumFitter
 
-CACHE_BYTES = 96_000_000
+CACHE_BYTES = 320_000_000
+"""So that 256 × 256 positions × 1024 channels are read once."""
 LARGEST_BLOCK_BYTES = 32_000_000
 
 
@@ -280,7 +281,7 @@ class SpectrumSource:
         with self._lock:
             block = self._blocks.pop(key, None)
             if block is None:
-                block = array[r0:r1, c0:c1].compute(scheduler="synchronous")
+                block = _block(array, r, c)
             self._blocks[key] = block
             while len(self._blocks) > 1 and sum(b.nbytes for b in self._blocks.values()) > CACHE_BYTES:
                 self._blocks.popitem(last=False)
@@ -292,6 +293,16 @@ def _chunk(sizes: tuple[int, ...], place: int) -> tuple[int, int, int]:
     ends = np.cumsum(sizes)
     number = int(np.searchsorted(ends, place, side="right"))
     return number, int(ends[number] - sizes[number]), int(ends[number])
+
+
+def _block(array: Any, r: int, c: int) -> np.ndarray:
+    """Return the chunks of some rows and columns; a single one as it is read, where `compute` would slice and copy it."""
+    if array.numblocks[2] > 1:
+        return np.asarray(array.blocks[r, c].compute(scheduler="synchronous"))
+    from dask.local import get_sync
+
+    key = (array.name, r, c, 0)
+    return np.asarray(get_sync(array.dask.cull({key}), key))
 
 
 def _window(values: np.ndarray, first: int, n: int) -> np.ndarray:

@@ -83,6 +83,7 @@ def on_paper(panel: Panel) -> tuple[list[Curve], dict[str, Any]]:
 
 def on_screen(panel: Panel) -> tuple[list[Curve], dict[str, Any]]:
     from phonon_eels.viewer.plots import Painter, pg, plot, plots
+    from phonon_eels.viewer.strokes import Dots
 
     area = plots()
     item = plot(area, 0, 0)
@@ -95,7 +96,7 @@ def on_screen(panel: Panel) -> tuple[list[Curve], dict[str, Any]]:
         drawn = painter.items(mark)[-1]
         if isinstance(drawn, pg.InfiniteLine):
             rules.append(float(drawn.value()))
-        elif isinstance(drawn, pg.ScatterPlotItem):
+        elif isinstance(drawn, (pg.ScatterPlotItem, Dots)):
             curves.append((drawn.opts["brush"].color().name(), finite(*drawn.getData(), False)))
         elif isinstance(drawn, pg.PlotCurveItem):
             x, y = drawn.getData()
