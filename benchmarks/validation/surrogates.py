@@ -1,13 +1,15 @@
-"""Scans on the level of scores: thousands of them from the information that one analysed scan left (template.csv).
+"""Scans on the level of scores: thousands of them from the information that one analysed scan of a route left.
 
 A position's score is g = F · (what is there - where it was linearised) + noise with covariance F. Everything that the
 estimators make of the scores is linear in them, so a surrogate needs no refit: noise is drawn for the estimators' sums
-directly, and artefacts are fields of false energy and width that are put into the scores.
+directly, and artefacts are fields of false energy and width that are put into the scores. F, the share of every row and the
+false energy that a change of the mode's signal brings (`leak`) are those of the route (template_forward.csv, template_classic.csv).
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from scipy.signal import lfilter
 from phonon_eels.lattice.inference import antiphase_and_inphase, balanced_weights
 from phonon_eels.steps.modulation_defences import inphase_verdict
 
-TEMPLATE = Path(__file__).with_name("template.csv")
+FOLDER = Path(__file__).parent
 COLUMN_STEP_NM = 0.1
 PERIOD_NM = 2.578
 FWHM_MEV = 4.5
@@ -29,6 +31,14 @@ WANDER_POSITIONS = 150.0
 CORRELATED_POSITIONS = 40.0
 PATTERN = (-1.0, 1.0, 1.0, -1.0)
 """Outward signs of consecutive half-slab planes."""
+
+
+def template_file(route: str, small: bool = False) -> Path:
+    """Return where the template of a route lies; `small`: that of scans like those of whole_scans.py."""
+    return FOLDER / f"template_{route}{'_small' if small else ''}.csv"
+
+
+FORWARD = template_file("forward")
 
 
 @dataclass(frozen=True)
@@ -95,12 +105,12 @@ class Scan:
     periods: float
     dose: float = 1.0
     artefacts: Artefacts = field(default_factory=Artefacts)
-    template: Path = TEMPLATE
+    template: Path = FORWARD
     column_step_nm: float = COLUMN_STEP_NM
 
     def __post_init__(self) -> None:
         with self.template.open() as file:
-            file.readline()
+            leak = re.search(r"leak (\S+)", file.readline())
             table = list(csv.DictReader(file))
         by_unit: dict[int, list[dict[str, str]]] = {}
         for row in table:
@@ -119,7 +129,10 @@ class Scan:
         outward = np.cos(self.phase) * self.sign[self.unit]
         across = np.tile(np.linspace(-0.5, 0.5, self.columns), self.rows)
         signal = 1.0 + a.thickness * across + (a.corrugation + a.weight) * outward
-        signal += a.wave_c * np.cos(self.phase) * np.where(self.unit % 2 == 0, 1.0, -1.0)
+        wave_c = a.wave_c * np.cos(self.phase) * np.where(self.unit % 2 == 0, 1.0, -1.0)
+        signal += wave_c
+        # Beside its neighbours the mode's own signal changes with the wave, and the route takes that for so much energy.
+        self.leaked = float(leak[1] if leak else 0.0) * self.share * ((a.corrugation + a.weight) * outward + wave_c)
         self.info = np.repeat(info, self.columns, axis=0) * self.dose * np.maximum(signal, 0.05)[:, None]
         self._estimators()
 
@@ -189,6 +202,7 @@ class Scan:
             values, vectors = np.linalg.eigh(self.covariance[u])
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             result[:, u] = random.normal(size=(draws, len(values))) @ root.T
+            result[:, u] += self._against(here, self.leaked[None, here], 0.0 * self.leaked[None, here])[:, 0]
             own = self.artefacts.between_units * random.normal(size=(draws, 2))
             result[:, u] += own @ response[u].T
             if false is not None:

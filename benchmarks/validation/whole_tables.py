@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, chi2, kstest
 from study import write
-from surrogates import PERIOD_NM, Scan
-from template import SMALL
+from surrogates import PERIOD_NM, Scan, template_file
 from whole_scans import COLUMN_STEP_NM, COLUMNS, RESULTS
 
 LEVEL = 0.05
@@ -44,13 +43,14 @@ def null_table(scans: pd.DataFrame, surrogates: pd.DataFrame) -> list[dict[str, 
                 & (surrogates["units"] == n)
                 & (surrogates["periods"] == 2)
             ]
+            shares = same["claim" if route == "forward" else "classic claim"]
             rows.append({
                 "route": route, "artefact": name, "units": n, "nulls": total, "claims": claims, "share": claims / total,
                 "most_claims_99": int(binom.ppf(0.99, total, LEVEL)), "rate_low_95": clopper_pearson(claims, total)[0],
                 "rate_high_95": clopper_pearson(claims, total)[1],
                 "p_below_5": int((cell["p_value"] < LEVEL).sum()), "p_below_50": float((cell["p_value"] < 0.5).mean()),
                 "uniform_p": float(kstest(cell["p_value"], "uniform").pvalue),
-                "surrogates_share": float(same["claim"].iloc[0]) if len(same) else np.nan,
+                "surrogates_share": float(shares.iloc[0]) if len(same) else np.nan,
             })  # fmt: skip
     return rows
 
@@ -81,35 +81,41 @@ def planted_table(scans: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def plane_table(units: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the planes' amplitudes of nulls over what surrogates without artefacts draw, by artefact.
+    """Return the planes' amplitudes of nulls over what surrogates without artefacts draw, by route and artefact.
 
-    Both components count; the limits of the variance are those of chi-squared with as many degrees of freedom.
+    Both components count. If surrogates and whole chains agree, the ratio of the variances lies between the limits of
+    chi-squared with as many degrees of freedom in 99 of 100 tables; its own 95 % interval stands beside it. Below 1 the
+    surrogates scatter more than whole chains do.
     """
     used = units[(units["planted_mev"] == 0.0) & units["used"].astype(bool)]
-    expected = surrogate_variance()
     rows = []
     for route, of_route in used.groupby("route"):
+        expected = surrogate_variance(str(route))
         for name, cell in [*of_route.groupby("artefact", sort=False), ("all", of_route)]:
             values = cell[["cos_mev", "sin_mev"]].to_numpy()
             told = cell[["cos_mev_std", "sin_mev_std"]].to_numpy()
             n = values.size
             neighbours = neighbouring(cell)
+            ratio = float(np.mean(values**2 / expected))
+            low, high = (float(chi2.ppf(level, n) / n) for level in (0.005, 0.995))
             rows.append({
                 "route": route, "artefact": name, "planes": len(cell), "mean_mev": float(values.mean()),
                 "mean_over_its_std": float(values.mean() / np.sqrt(expected.mean() / n)),
-                "variance_over_surrogates": float(np.mean(values**2 / expected)),
+                "variance_over_surrogates": ratio, "chance_low_99": low, "chance_high_99": high,
+                "agree": low <= ratio <= high, "ratio_low_95": ratio * n / float(chi2.ppf(0.975, n)),
+                "ratio_high_95": ratio * n / float(chi2.ppf(0.025, n)),
                 "variance_over_told": float(np.mean((values / told) ** 2)),
-                "chance_low_99": float(chi2.ppf(0.005, n) / n), "chance_high_99": float(chi2.ppf(0.995, n) / n),
+                "told_variance_over_surrogates": float(np.mean(told**2 / expected)),
                 "cos_with_sin": float(np.corrcoef(values.T)[0, 1]), "with_next_plane": neighbours[0],
                 "chance_correlation_99": 2.58 / np.sqrt(len(cell)), "pairs": neighbours[1],
-                "told_variance_over_surrogates": float(np.mean(told**2 / expected)),
             })  # fmt: skip
     return rows
 
 
-def surrogate_variance() -> np.ndarray:
+def surrogate_variance(route: str) -> np.ndarray:
     """Return the variance of cos and sin component of a plane, meV², (2,), on the grid of the small scans."""
-    scan = Scan(12, COLUMNS * COLUMN_STEP_NM / PERIOD_NM, template=SMALL, column_step_nm=COLUMN_STEP_NM)
+    periods = COLUMNS * COLUMN_STEP_NM / PERIOD_NM
+    scan = Scan(12, periods, template=template_file(route, small=True), column_step_nm=COLUMN_STEP_NM)
     parts = [np.diag(j @ c[:6, :6] @ j.T) for j, c in zip(scan.joint, scan.covariance, strict=True)]
     return np.asarray(np.mean(parts, axis=0))
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from phonon_eels.config.settings import MeasureModulation
 
 PASSES = 3
-VARIANTS = 4
+VARIANTS = 5
 MIN_EXPECTED = 0.05
 """Positions that are to show less than this share of a mode's largest area say nothing about its weight."""
 MIN_UNIT_INFORMATION = 0.4

@@ -19,7 +19,7 @@ from phonon_eels.steps.maps import quantity
 from phonon_eels.steps.mode_layers import layer_tables
 from phonon_eels.steps.modulation_defences import defence_table
 from phonon_eels.steps.modulation_estimators import estimator_table, other_quantities
-from phonon_eels.steps.modulation_systematics import systematic_parts, systematic_table
+from phonon_eels.steps.modulation_systematics import systematic_table, with_systematics
 from phonon_eels.steps.peak_tables import from_true_zero, true_zero
 from phonon_eels.steps.spec import StepContext, StepSpec
 
@@ -64,8 +64,9 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         mean_energy_mev=amplitudes["mean_energy_mev"].where(~own, amplitudes["mean_energy_mev"] - true_zero(context)[0])
     )
     pair = (primary_mode, primary_layer)
-    systematics = systematic_table(image, joint, geometry, alignment, context, settings, pair)
-    amplitudes = tables.with_systematics(amplitudes, systematic_parts(systematics))
+    layers = tables.layers_of_modes(joint, context, pair)
+    systematics = systematic_table(image, joint, geometry, alignment, context, settings, layers)
+    amplitudes = with_systematics(amplitudes, systematics)
     spectrum = tables.modulation_spectrum(image, joint, geometry, alignment, context, primary_mode, primary_layer)
     shown = {"amplitudes": amplitudes, "modulation_spectrum": spectrum, "systematics": systematics}
     defences = defence_table(image, joint, geometry, alignment, context, antiphase, inphase, pair, shown, passes)
@@ -85,9 +86,7 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         "localisation": tables.localisation_table(joint),
         "systematics": systematics,
         "estimators": estimator_table(image, joint, geometry, alignment, context, pair, settings.phase_bins),
-        "other_quantities": other_quantities(
-            joint, geometry, tables.layers_of_modes(joint, context, pair), settings.min_units
-        ),
+        "other_quantities": other_quantities(joint, geometry, layers, settings.min_units),
     }
     result |= layer_tables(joint.localisation, model.mode_names, joint.areas, geometry.source_fwhm_nm, context)
     result |= gap_tables(
@@ -168,7 +167,10 @@ def _summary(
             "p_value_rotation": float(primary["p_value_rotation"]),
             "n_units": int(primary["n_units"]),
             "units_needed": settings.min_units,
-            "mean_energy_mev": quantity(primary["mean_energy_mev"], primary["mean_energy_mev_std"], "meV"),
+            "mean_energy_mev": {
+                **quantity(primary["mean_energy_mev"], primary["mean_energy_mev_std"], "meV"),
+                "syst": float(primary["mean_energy_mev_syst"]),
+            },
             "lower_bound": bound,
             "constant_share": None if localisation is None else localisation.constant_share,
         },

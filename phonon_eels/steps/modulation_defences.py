@@ -73,7 +73,8 @@ def defence_table(
     rows += predicted_rows(image, joint, geometry, context, antiphase, primary_mode, halves)
     rows += halves_rows(halves, image, joint, geometry, context, antiphase, (primary_mode, primary_layer))
     rows.append(turned_row(joint, geometry, context, antiphase, (primary_mode, primary_layer)))
-    rows.append(window_row(tables["systematics"], antiphase))
+    systematics = tables["systematics"]
+    rows.append(window_row(systematics[systematics["mode"] == primary_mode], antiphase))
     return pd.DataFrame(rows)
 
 

@@ -1,4 +1,4 @@
-"""The amplitude once more with another window, line shape or zero-loss prior: systematic parts, each by itself."""
+"""Amplitudes and energies once more with another window, line shape or zero-loss prior: systematic parts, each by itself."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.config.settings import FitPeaks, MeasureModulation
+from phonon_eels.forward.asymmetric import AsymmetricModel, asymmetric_model
 from phonon_eels.forward.model import ForwardModel, build_forward_model
-from phonon_eels.forward.scan import Alignment, fit_scan
+from phonon_eels.forward.scan import Alignment, aligned_sums, fit_scan
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
-from phonon_eels.lattice.modulation import Scores, fit_unit
+from phonon_eels.lattice.modulation import Scores, UnitFit, fit_unit
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.joint_fit import PASSES, Geometry, JointFit, passes_of, progress_of_pass, unit_amplitudes
 from phonon_eels.steps.spec import StepContext
@@ -29,8 +30,13 @@ WINDOW_CUT = 0.25
 LOOSER_PRIOR = 3.0
 
 
-def variants(model: ForwardModel, context: StepContext) -> list[tuple[str, str, Callable[[], ForwardModel]]]:
-    """Return kind, words and model of every variant: two windows, another line shape, looser zero-loss tails."""
+def variants(
+    model: ForwardModel, context: StepContext, image: SpectrumImage, alignment: Alignment
+) -> list[tuple[str, str, Callable[[], ForwardModel]]]:
+    """Return kind, words and model of every variant: two windows, two other line shapes, looser zero-loss tails.
+
+    Lorentzian lines are another symmetric shape; the asymmetric ones are as asymmetric as the mean spectrum asks for.
+    """
     description = context.summaries["fit_peaks"]["model"]
     settings = FitPeaks.model_validate(description["settings"])
 
@@ -59,6 +65,8 @@ def variants(model: ForwardModel, context: StepContext) -> list[tuple[str, str, 
         ("window", "window ends lower", lambda: built(lower)),
         ("model", f"{other} lines", lambda: built(channels, settings.model_copy(update={"line_shape": other}))),
     ]
+    skewed = _asymmetric(model, settings, context, image, alignment)
+    found.append(("model", f"asymmetric lines ({skewed.asymmetry:+.2f})", lambda: skewed.model))
     if gain.size > 8:
         shorter = channels[int(WINDOW_CUT * gain.size) :]
         found.append(("window", "window begins later on the gain side", lambda: built(shorter)))
@@ -68,6 +76,19 @@ def variants(model: ForwardModel, context: StepContext) -> list[tuple[str, str, 
     return found
 
 
+def _asymmetric(
+    model: ForwardModel, settings: FitPeaks, context: StepContext, image: SpectrumImage, alignment: Alignment
+) -> AsymmetricModel:
+    weights = alignment.found.astype(float)[None]
+    total, squares = aligned_sums(
+        image, alignment, model.first_channel, model.energies_mev.size, weights, context.backend
+    )
+    n = max(float(weights.sum()), 1.0)
+    thermal_mev = context.summaries["fit_peaks"]["model"]["thermal_mev"]
+    variance = np.maximum(squares[0], 1e-12) / n**2
+    return asymmetric_model(model, settings, context.material, thermal_mev, total[0] / n, variance)
+
+
 def systematic_table(
     image: SpectrumImage,
     joint: JointFit,
@@ -75,67 +96,98 @@ def systematic_table(
     alignment: Alignment,
     context: StepContext,
     settings: MeasureModulation,
-    primary: tuple[str, str],
+    layers: dict[str, str],
 ) -> pd.DataFrame:
-    """Return the primary amplitude with every variant of the fit, started where the joint fit ended, and its change."""
+    """Return amplitude and mean energy of every mode with every variant of the fit, started where the joint fit ended.
+
+    Parameters
+    ----------
+    layers
+        Layer that each mode is measured in.
+    """
     import pandas as pd
 
-    mode = joint.model.mode_names.index(primary[0])
-    _, values, sign = unit_amplitudes(joint, geometry, mode, primary[1])
-    base = antiphase_and_inphase(values, sign)[0]
     rows: list[dict[str, Any]] = []
-    chosen = variants(joint.model, context) if settings.variants else []
+    chosen = variants(joint.model, context, image, alignment) if settings.variants else []
     passes = passes_of(settings, image)
     for k, (kind, words, model) in enumerate(chosen):
         progress = partial(progress_of_pass, context, PASSES + k, passes)
-        other = _amplitude(image, model(), joint, geometry, alignment, context, mode, primary[1], progress)
-        change = float(np.hypot(*(other.value - base.value)))
-        rows.append(
-            {
-                "kind": kind, "variant": words, "cos_mev": other.value[0], "sin_mev": other.value[1],
-                "amplitude_mev": other.amplitude, "change_mev": change, "p_value": other.p_value,
-            }
-        )  # fmt: skip
-    columns = ["kind", "variant", "cos_mev", "sin_mev", "amplitude_mev", "change_mev", "p_value"]
-    return pd.DataFrame(rows, columns=columns)
+        units, energies_mev = _fitted(image, model(), joint, geometry, alignment, context, progress)
+        for mode, layer in layers.items():
+            m = joint.model.mode_names.index(mode)
+            if joint.localisation[m] is None:
+                continue
+            of_mode, values, sign = unit_amplitudes(joint, geometry, m, layer)
+            base = antiphase_and_inphase(values, sign)[0]
+            changed = np.array([units[unit].value[m, 1:3] for unit in of_mode]).reshape(-1, 2)
+            other = antiphase_and_inphase(changed, sign)[0]
+            rows.append(
+                {
+                    "kind": kind, "variant": words, "mode": mode, "layer": layer, "cos_mev": other.value[0],
+                    "sin_mev": other.value[1], "amplitude_mev": other.amplitude,
+                    "change_mev": float(np.hypot(*(other.value - base.value))), "p_value": other.p_value,
+                    "energy_change_mev": energies_mev[m] - joint.reference_mev[m] - joint.common.value[m, 0],
+                }
+            )  # fmt: skip
+    columns = ["kind", "variant", "mode", "layer", "cos_mev", "sin_mev", "amplitude_mev", "change_mev", "p_value"]
+    return pd.DataFrame(rows, columns=[*columns, "energy_change_mev"])
 
 
-def systematic_parts(table: pd.DataFrame) -> dict[str, float]:
+KINDS = ("window", "model", "zero_loss")
+
+
+def systematic_parts(table: pd.DataFrame, column: str = "change_mev") -> dict[str, float]:
     """Return the largest change of each kind, meV; NaN for a kind without a variant."""
-    return {
-        kind: float(table.loc[table["kind"] == kind, "change_mev"].max()) for kind in ("window", "model", "zero_loss")
-    }
+    return {kind: float(table.loc[table["kind"] == kind, column].abs().max()) for kind in KINDS}
 
 
-def _amplitude(
+def with_systematics(amplitudes: pd.DataFrame, systematics: pd.DataFrame) -> pd.DataFrame:
+    """Return amplitudes of the joint fit and mean energies with their systematic parts, each by itself and in quadrature."""
+    table = amplitudes.copy()
+    columns = ["syst_leakage_mev", *(f"syst_{kind}_mev" for kind in KINDS)]
+    energies = [f"energy_syst_{kind}_mev" for kind in KINDS]
+    for name in energies:
+        table[name] = np.nan
+    for row in table.index[table["method"] == "joint"]:
+        of_mode = systematics[systematics["mode"] == table.loc[row, "mode"]]
+        table.loc[row, columns[1:]] = list(systematic_parts(of_mode).values())
+        table.loc[row, energies] = list(systematic_parts(of_mode, "energy_change_mev").values())
+        for total, parts in (("amplitude_mev_syst", columns), ("mean_energy_mev_syst", energies)):
+            known = table.loc[row, parts].astype(float)
+            table.loc[row, total] = np.sqrt((known**2).sum()) if known.notna().any() else np.nan
+    return table
+
+
+def _fitted(
     image: SpectrumImage,
     model: ForwardModel,
     joint: JointFit,
     geometry: Geometry,
     alignment: Alignment,
     context: StepContext,
-    mode: int,
-    layer: str,
     progress: Callable[[int, int], None],
-) -> MeanAmplitude:
+) -> tuple[dict[int, UnitFit], np.ndarray]:
+    """Return the planes' fits by a variant, and the mean energies of all of them together, (M,) meV."""
+    first = N_LOCAL + model.n_modes
+    starts = joint.params.copy()
+    # Lines of another shape may peak elsewhere at the same mean.
+    reference = joint.reference_mev + model.mode_energies_mev - joint.model.mode_energies_mev
+    taken_at = starts[..., first : first + model.n_modes]
+    taken_at[...] = np.clip(taken_at + reference - joint.reference_mev, model.bounds_mev[:, 0], model.bounds_mev[:, 1])
     held = fit_scan(
-        image, model, alignment, joint.params, context.backend, free_energies=False, profile=True, max_iterations=15,
+        image, model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
         progress=progress,
     )  # fmt: skip
     assert held.score is not None
     assert held.information is not None
-    first = N_LOCAL + model.n_modes
-    taken_at = joint.params[..., first : first + model.n_modes]
     scores = Scores(held.score, held.information, taken_at, np.isin(held.status, (CONVERGED, AT_BOUND)))
-    units, _, sign = unit_amplitudes(joint, geometry, mode, layer)
     inside = np.isfinite(geometry.lateral_phase_rad)
-    values = [
-        fit_unit(
-            scores, joint.reference_mev, joint.regressors, inside & (geometry.half_slab == unit), model.fwhm_mev
-        ).value[mode, 1:3]
-        for unit in units
-    ]
-    return antiphase_and_inphase(np.array(values).reshape(-1, 2), sign)[0]
+    units = {
+        unit: fit_unit(scores, reference, joint.regressors, inside & (geometry.half_slab == unit), model.fwhm_mev)
+        for unit in joint.units
+    }
+    common = fit_unit(scores, reference, joint.regressors, inside, model.fwhm_mev)
+    return units, reference + common.value[: model.n_modes, 0]
 
 
 def window_row(table: pd.DataFrame, antiphase: MeanAmplitude) -> dict[str, Any]:

@@ -34,18 +34,6 @@ def layers_of_modes(joint: JointFit, context: StepContext, primary: tuple[str, s
     return {mode: layer for mode, layer in found.items() if layer is not None}
 
 
-def with_systematics(amplitudes: pd.DataFrame, parts: dict[str, float]) -> pd.DataFrame:
-    """Return the table with the systematic parts of the primary amplitude, each by itself and all in quadrature."""
-    table = amplitudes.copy()
-    primary = table["role"] == "primary"
-    for kind, size in parts.items():
-        table.loc[primary, f"syst_{kind}_mev"] = size
-    columns = ["syst_leakage_mev", *(f"syst_{kind}_mev" for kind in parts)]
-    total = np.sqrt((table.loc[primary, columns].astype(float) ** 2).sum(axis=1))
-    table.loc[primary, "amplitude_mev_syst"] = total
-    return table
-
-
 def amplitude_table(
     joint: JointFit,
     geometry: Geometry,

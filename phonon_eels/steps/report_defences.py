@@ -15,7 +15,7 @@ STEP = "measure_modulation"
 
 def defence_tables(context: StepContext) -> list[ReportTable]:
     """Return the tables that there are."""
-    found = (_defences(context), _estimators(context), _systematics(context), _others(context))
+    found = (_defences(context), _estimators(context), _systematics(context), _energies(context), _others(context))
     return [table for table in found if table is not None]
 
 
@@ -63,20 +63,49 @@ def _estimators(context: StepContext) -> ReportTable | None:
     return ReportTable("The primary amplitude by every estimator", header, rows, note) if rows else None
 
 
+SYSTEMATIC_KINDS = (("window", "window"), ("model", "line shape"), ("zero_loss", "zero-loss tails"))
+
+
 def _systematics(context: StepContext) -> ReportTable | None:
-    primary = next((r for r in records(table_of(context, STEP, "amplitudes")) if r.get("role") == "primary"), None)
-    if primary is None or "syst_leakage_mev" not in primary:
+    """Return the parts of every amplitude's uncertainty; below it what each variant makes of the primary one."""
+    rows = [r for r in records(table_of(context, STEP, "amplitudes")) if r.get("method") == "joint"]
+    if not rows or "syst_leakage_mev" not in rows[0]:
         return None
-    parts = [("statistical (scatter of the planes)", primary["amplitude_mev_std"])]
-    parts += [
-        (words, primary[f"syst_{kind}_mev"])
-        for kind, words in (
-            ("leakage", "leakage between planes, second order"), ("window", "fitted window"),
-            ("model", "line shape"), ("zero_loss", "zero-loss tails"),
+    parts = ("amplitude_mev_std", "syst_leakage_mev", *(f"syst_{kind}_mev" for kind, _ in SYSTEMATIC_KINDS))
+    lines = tuple(
+        (str(r["mode"]), str(r["layer"]), *(_size(r.get(key)) for key in (*parts, "amplitude_mev_syst"))) for r in rows
+    )
+    kinds = tuple(words for _, words in SYSTEMATIC_KINDS)
+    header = ("mode", "layer", "statistical", "leakage, second order", *kinds, "all systematic")
+    primary = next((r["mode"] for r in rows if r.get("role") == "primary"), None)
+    variants = [r for r in records(table_of(context, STEP, "systematics")) if r.get("mode") == primary]
+    told = "; ".join(f"{r['variant']} {number(r['amplitude_mev']):.4g}" for r in variants)
+    note = "meV. Statistical: scatter of the planes. Systematic: the largest change that a variant of the fit makes."
+    if told:
+        note += f" {primary} with each variant: {told} meV."
+    return ReportTable("Parts of every amplitude's uncertainty", header, lines, note)
+
+
+def _energies(context: StepContext) -> ReportTable | None:
+    """Return the parts of every mean energy's uncertainty."""
+    rows = [r for r in records(table_of(context, STEP, "amplitudes")) if r.get("method") == "joint"]
+    if not rows or not any(math.isfinite(number(r.get("mean_energy_mev_syst"))) for r in rows):
+        return None
+    keys = (*(f"energy_syst_{kind}_mev" for kind, _ in SYSTEMATIC_KINDS), "mean_energy_mev_syst")
+    lines = tuple(
+        (
+            str(r["mode"]), plus_minus(r["mean_energy_mev"], r["mean_energy_mev_std"], "meV"),
+            *(_size(r.get(key)) for key in keys),
         )
-    ]  # fmt: skip
-    rows = tuple((words, f"{number(v):.2g} meV" if math.isfinite(number(v)) else "–") for words, v in parts)
-    return ReportTable("Parts of the primary amplitude's uncertainty", ("part", "size"), rows)
+        for r in rows
+    )  # fmt: skip
+    header = ("mode", "energy ± statistical", *(words for _, words in SYSTEMATIC_KINDS), "all systematic")
+    note = "meV, modulation taken out. The calibration's part, the same for all modes, stands with the modes."
+    return ReportTable("Parts of every mean energy's uncertainty", header, lines, note)
+
+
+def _size(value: object) -> str:
+    return f"{number(value):.2g}" if math.isfinite(number(value)) else "–"
 
 
 def _others(context: StepContext) -> ReportTable | None:

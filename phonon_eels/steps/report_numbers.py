@@ -97,6 +97,10 @@ def headline(context: StepContext) -> Headline:
     if reason:
         return Headline("The modulation by the superstructure was not tested.", f"not testable: {reason}", "untested")
     interval = f"{number(row.get('amplitude_low_mev')):.2f} to {number(row.get('amplitude_high_mev')):.2f} meV"
+    if math.isfinite(number(row.get("amplitude_mev_syst"))):
+        interval += (
+            f", of counts and planes alone; systematic part ± {_digits(number(row.get('amplitude_mev_syst')))} meV"
+        )
     sentence = (
         f"{row.get('mode')} in {row.get('layer')}: its energy varies with the superstructure phase by an amplitude of "
         f"{plus_minus(row.get('amplitude_mev'), row.get('amplitude_mev_std'), 'meV')} ({confidence_of(context)} interval {interval}), "
@@ -274,6 +278,7 @@ def amplitude_table(context: StepContext) -> ReportTable | None:
             _text(row.get("mode")),
             _text(row.get("layer")),
             plus_minus(row.get("amplitude_mev"), row.get("amplitude_mev_std", math.nan)),
+            _digits(number(row.get("amplitude_mev_syst"))),
             interval_text(row.get("amplitude_low_68_mev"), row.get("amplitude_high_68_mev")),
             interval_text(row.get("amplitude_low_mev"), row.get("amplitude_high_mev")),
             plus_minus(row.get("phase_rad"), row.get("phase_rad_std", math.nan)),
@@ -289,6 +294,7 @@ def amplitude_table(context: StepContext) -> ReportTable | None:
         "mode",
         "layer",
         "amplitude (meV)",
+        "syst. (meV)",
         "68 % interval (meV)",
         f"{confidence_of(context)} interval (meV)",
         "phase (rad)",

@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binom
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "validation"))
 
 import study
-from surrogates import ARTEFACTS, Scan
+import whole_tables
+from surrogates import ARTEFACTS, Scan, template_file
 
 pytestmark = [pytest.mark.statistics, pytest.mark.slow]
 
@@ -65,3 +67,24 @@ def test_intervals_hold_the_truth_and_components_are_unbiased():
         # 2,000 scans know a mean to 0.022 of their scatter: four of that beside what is allowed.
         allowed = row["allowed_bias_mev"] + 0.09 * row["scatter_mev"]
         assert max(abs(row["cos_bias_mev"]), abs(row["sin_bias_mev"])) < allowed, row
+
+
+def test_surrogates_scatter_as_the_planes_of_whole_chains_do():
+    table = pd.DataFrame(whole_tables.plane_table(pd.read_csv(whole_tables.RESULTS / "whole_scans_units.csv")))
+    whole = table[(table["route"] == "forward") & (table["artefact"] == "all")].iloc[0]
+    assert whole["planes"] >= 500
+    assert whole["agree"], whole
+    assert abs(whole["cos_with_sin"]) < whole["chance_correlation_99"]
+    assert abs(whole["with_next_plane"]) < whole["chance_correlation_99"]
+    assert abs(whole["mean_over_its_std"]) < 2.58
+
+
+def test_weight_modulation_leaks_into_the_classic_route_only():
+    weight = ARTEFACTS["weight modulation"]
+    found = {}
+    for route in ("forward", "classic"):
+        scan = Scan(12, 3.0, artefacts=weight, template=template_file(route))
+        features, _ = scan.features(np.random.default_rng(7), 1000)
+        found[route] = study.detections(scan, features)["claim"]
+    assert found["forward"] <= binom.ppf(0.99, 1000, 0.05) / 1000
+    assert found["classic"] > 0.5

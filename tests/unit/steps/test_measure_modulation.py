@@ -100,11 +100,20 @@ def test_estimators_stand_side_by_side_and_agree(measured):
 
 
 def test_systematic_parts_are_apart_from_the_statistical_one(measured):
-    primary = measured.tables["amplitudes"].iloc[list(measured.tables["amplitudes"]["role"]).index("primary")]
-    parts = primary[[f"syst_{kind}_mev" for kind in ("leakage", "window", "model", "zero_loss")]].astype(float)
-    assert (parts > 0.0).all()
-    assert primary["amplitude_mev_syst"] == pytest.approx(np.sqrt((parts**2).sum()))
-    assert len(measured.tables["systematics"]) == 4
+    table, kinds = measured.tables["amplitudes"], ("window", "model", "zero_loss")
+    joint = table[table["method"] == "joint"]
+    assert len(joint) >= 4
+    for _, row in joint.iterrows():
+        parts = row[[f"syst_{kind}_mev" for kind in ("leakage", *kinds)]].astype(float)
+        assert (parts > 0.0).all()
+        assert row["amplitude_mev_syst"] == pytest.approx(np.sqrt((parts**2).sum()))
+        energies = row[[f"energy_syst_{kind}_mev" for kind in kinds]].astype(float)
+        assert (energies > 0.0).all()
+        assert row["mean_energy_mev_syst"] == pytest.approx(np.sqrt((energies**2).sum()))
+    assert table.loc[table["method"] == "regression", "syst_window_mev"].isna().all()
+    systematics = measured.tables["systematics"]
+    assert systematics.groupby("mode").size().eq(5).all()
+    assert set(systematics["mode"]) == set(joint["mode"])
 
 
 def test_one_progress_counts_all_fits_of_the_scan(planted):
