@@ -77,12 +77,20 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     declared = context.material.localisation
     localisation = settings.localisation_fwhm_nm or (declared.fwhm_nm if declared else DEFAULT_LOCALISATION_NM)
     maps = _maps(image, model, labels, numbers, localisation)
-    spectra = _spectra(image, model, labels, settings.min_probability, context)
+    sure = _sure_labels(labels, settings.min_probability)
+    spectra = _spectra(image, sure, len(model.stack.names) + 1, context)
+    planes = _planes_table(model, numbers)
     tables = {
-        "planes": _planes_table(model, numbers),
+        "planes": planes,
         "displacements": _displacements_table(model, numbers),
-        "layer_spectra": _spectra_table(model, spectra),
+        "layer_spectra": _spectra_table((*model.stack.names, GAP), spectra),
     }
+    split = next((c.removesuffix(" upper") for c in components_in(planes, model.stack).names if " upper" in c), None)
+    if split is not None:
+        # The two planes of a layer apart, beside their common mean: 0 where the outward normal points down, 1 up.
+        side = np.where(sure == model.stack.names.index(split), np.where(labels.outward > 0, 1, 0), -1)
+        apart = _spectra_table((f"{split} lower", f"{split} upper"), _spectra(image, side, 2, context))
+        tables["layer_spectra"] = tables["layer_spectra"].join(apart.drop(columns="energy_loss_mev"))
     tables |= _unmixed(image, model, maps, tables["planes"], spectra, localisation, settings, context)
     return StepResult(
         maps=maps,
@@ -176,25 +184,27 @@ def _maps(
     return data.assign_coords(layer_name=("layer_name", names))
 
 
-def _spectra(
-    image: SpectrumImage, model: LayerModel, labels: Labels, min_probability: float, context: StepContext
-) -> LayerSpectra:
+def _sure_labels(labels: Labels, min_probability: float) -> np.ndarray:
+    """Return the layer of each position, -1 where it is not known well enough."""
     usable = np.isin(labels.status, (STATUS_MEANINGS.index("ok"), STATUS_MEANINGS.index("extrapolated")))
     sure = np.take_along_axis(labels.probability, labels.layer[None], axis=0)[0] >= min_probability
-    chosen = np.where(usable & sure, labels.layer, -1)
+    return np.where(usable & sure, labels.layer, -1)
+
+
+def _spectra(image: SpectrumImage, chosen: np.ndarray, n_kinds: int, context: StepContext) -> LayerSpectra:
     center = None
     if image.variance is None and "align_zlp" in context.maps:  # resampled images have it at 0 already
         # A calibration changes the energy axis, and writes the centres on the new one.
         calibrated = "zlp_center_mev" in context.maps.get("calibrate", {})
         center = np.asarray(context.maps["calibrate" if calibrated else "align_zlp"]["zlp_center_mev"].values)
-    return average_layers(image, chosen, len(model.stack.names) + 1, center, context.backend, context.progress)
+    return average_layers(image, chosen, n_kinds, center, context.backend, context.progress)
 
 
-def _spectra_table(model: LayerModel, spectra: LayerSpectra) -> pd.DataFrame:
+def _spectra_table(names: tuple[str, ...], spectra: LayerSpectra) -> pd.DataFrame:
     import pandas as pd
 
     columns: dict[str, Any] = {"energy_loss_mev": spectra.energy_loss_mev}
-    for kind, name in enumerate([*model.stack.names, GAP]):
+    for kind, name in enumerate(names):
         columns[f"{name}_e"] = spectra.mean_e[kind]
         columns[f"{name}_std_e"] = spectra.std_e[kind]
     return pd.DataFrame(columns)

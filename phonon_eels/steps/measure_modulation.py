@@ -85,8 +85,10 @@ def measure_modulation(image: SpectrumImage, settings: MeasureModulation, contex
         "defences": defences,
         "localisation": tables.localisation_table(joint),
         "systematics": systematics,
-        "estimators": estimator_table(image, joint, geometry, alignment, context, pair, settings.phase_bins),
-        "other_quantities": other_quantities(joint, geometry, layers, settings.min_units),
+        "estimators": estimator_table(
+            image, joint, geometry, alignment, context, pair, settings.phase_bins, settings.confidence
+        ),
+        "other_quantities": other_quantities(joint, geometry, layers, settings.min_units, settings.confidence),
     }
     result |= layer_tables(joint.localisation, model.mode_names, joint.areas, geometry.source_fwhm_nm, context)
     result |= gap_tables(

@@ -30,6 +30,7 @@ def estimator_table(
     context: StepContext,
     primary: tuple[str, str],
     n_bins: int,
+    confidence: float,
 ) -> pd.DataFrame:
     """Return the primary amplitude by every estimator, and whether it agrees with the joint fit.
 
@@ -51,11 +52,21 @@ def estimator_table(
         known = np.isfinite(found).all(axis=1)
         mean = antiphase_and_inphase(found[known], sign[known])[0]
         difference = antiphase_and_inphase((found - values)[known], sign[known])[0]
-        rows.append(_row(name, mean, difference, int(known.sum())))
+        rows.append(_row(name, mean, difference, int(known.sum()), confidence))
     return pd.DataFrame(rows)
 
 
-def _row(name: str, mean: MeanAmplitude, difference: MeanAmplitude, n_units: int) -> dict[str, Any]:
+def intervals(mean: MeanAmplitude, confidence: float, unit: str = "") -> dict[str, float]:
+    """Return the amplitude's interval at a confidence and at 68 %, and its phase; `unit` ends the names."""
+    low, high = mean.interval(confidence)
+    low_68, high_68 = mean.interval(0.68)
+    return {
+        f"amplitude_low{unit}": low, f"amplitude_high{unit}": high, f"amplitude_low_68{unit}": low_68,
+        f"amplitude_high_68{unit}": high_68, "phase_rad": mean.phase_rad, "phase_rad_std": mean.phase_std_rad,
+    }  # fmt: skip
+
+
+def _row(name: str, mean: MeanAmplitude, difference: MeanAmplitude, n_units: int, confidence: float) -> dict[str, Any]:
     spread = np.sqrt(np.diag(mean.covariance))
     of_difference = np.sqrt(np.diag(difference.covariance))
     verdict = "no power"
@@ -67,7 +78,8 @@ def _row(name: str, mean: MeanAmplitude, difference: MeanAmplitude, n_units: int
     return {
         "estimator": name, "cos_mev": mean.value[0], "cos_mev_std": spread[0], "sin_mev": mean.value[1],
         "sin_mev_std": spread[1], "covariance_mev2": mean.covariance[0, 1], "amplitude_mev": mean.amplitude,
-        "amplitude_mev_std": mean.amplitude_std, "p_value": mean.p_value, "n_units": n_units,
+        "amplitude_mev_std": mean.amplitude_std, **intervals(mean, confidence, "_mev"), "p_value": mean.p_value,
+        "n_units": n_units,
         "difference_cos_mev": difference.value[0], "difference_cos_mev_std": of_difference[0],
         "difference_sin_mev": difference.value[1], "difference_sin_mev_std": of_difference[1],
         "difference_p_value": np.nan if name == "joint" else difference.p_value, "verdict": verdict,
@@ -164,7 +176,9 @@ def _from_spectra(
     return result
 
 
-def other_quantities(joint: JointFit, geometry: Geometry, layers: dict[str, str], min_units: int) -> pd.DataFrame:
+def other_quantities(
+    joint: JointFit, geometry: Geometry, layers: dict[str, str], min_units: int, confidence: float
+) -> pd.DataFrame:
     """Return what else follows the wave: areas (relative), intrinsic widths, second harmonic of energies; exploratory."""
     import pandas as pd
 
@@ -193,7 +207,7 @@ def other_quantities(joint: JointFit, geometry: Geometry, layers: dict[str, str]
                     "quantity": quantity, "mode": mode, "layer": layers[mode], "unit": unit, "role": "exploratory",
                     "cos": mean.value[0], "cos_std": float(np.sqrt(mean.covariance[0, 0])), "sin": mean.value[1],
                     "sin_std": float(np.sqrt(mean.covariance[1, 1])), "covariance": mean.covariance[0, 1],
-                    "amplitude": mean.amplitude, "amplitude_std": mean.amplitude_std, "phase_rad": mean.phase_rad,
+                    "amplitude": mean.amplitude, "amplitude_std": mean.amplitude_std, **intervals(mean, confidence),
                     "p_value": mean.p_value if testable else np.nan, "n_units": len(values),
                 }
             )  # fmt: skip

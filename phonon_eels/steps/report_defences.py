@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from phonon_eels.steps.report_numbers import ReportTable, number, p_value, plus_minus, records, table_of
+from phonon_eels.steps.report_numbers import (
+    ReportTable,
+    confidence_of,
+    interval_text,
+    number,
+    p_value,
+    plus_minus,
+    records,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from phonon_eels.steps.spec import StepContext
@@ -42,6 +51,9 @@ def _estimators(context: StepContext) -> ReportTable | None:
         (
             str(row["estimator"]).replace("_", " "), plus_minus(row["cos_mev"], row["cos_mev_std"], "meV"),
             plus_minus(row["sin_mev"], row["sin_mev_std"], "meV"),
+            interval_text(row.get("amplitude_low_68_mev"), row.get("amplitude_high_68_mev")),
+            interval_text(row.get("amplitude_low_mev"), row.get("amplitude_high_mev")),
+            plus_minus(row.get("phase_rad"), row.get("phase_rad_std", math.nan)),
             plus_minus(row["difference_cos_mev"], row["difference_cos_mev_std"]) if row["estimator"] != "joint" else "",
             plus_minus(row["difference_sin_mev"], row["difference_sin_mev_std"]) if row["estimator"] != "joint" else "",
             p_value(row["difference_p_value"]), str(row["verdict"]),
@@ -52,6 +64,9 @@ def _estimators(context: StepContext) -> ReportTable | None:
         "estimator",
         "cosine part",
         "sine part",
+        "68 % interval (meV)",
+        f"{confidence_of(context)} interval (meV)",
+        "phase (rad)",
         "difference (cos)",
         "difference (sin)",
         "p of the difference",
@@ -112,9 +127,13 @@ def _others(context: StepContext) -> ReportTable | None:
     rows = tuple(
         (
             str(row["quantity"]), str(row["mode"]), str(row["layer"]),
-            _sized(row["amplitude"], row["amplitude_std"], row["unit"]), p_value(row["p_value"]), str(row["role"]),
+            _sized(row["amplitude"], row["amplitude_std"], row["unit"]),
+            interval_text(row.get("amplitude_low_68"), row.get("amplitude_high_68")),
+            interval_text(row.get("amplitude_low"), row.get("amplitude_high")),
+            plus_minus(row.get("phase_rad"), row.get("phase_rad_std", math.nan)), p_value(row["p_value"]), str(row["role"]),
         )
         for row in records(table_of(context, STEP, "other_quantities"))
     )  # fmt: skip
-    header = ("quantity", "mode", "layer", "amplitude", "p", "role")
+    wider = f"{confidence_of(context)} interval"
+    header = ("quantity", "mode", "layer", "amplitude", "68 % interval", wider, "phase (rad)", "p", "role")
     return ReportTable("What else follows the wave", header, rows, "Not corrected for their number.") if rows else None

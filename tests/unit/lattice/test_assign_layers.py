@@ -188,3 +188,9 @@ def test_layer_spectra_hold_electrons_of_their_layer():
     assert table["CuO2_e"].mean() > 28.0
     assert table["BiO_e"].mean() < 6.0
     assert (table["CuO2_std_e"] > 0).all()
+    sides = [f"CuO2 {side}" for side in ("lower", "upper")]
+    assert all(table[f"{name}_e"].mean() > 28.0 for name in sides)
+    # Each of the two holds part of the positions: its mean is known less well than that of both.
+    assert all((table[f"{name}_std_e"] > table["CuO2_std_e"]).all() for name in sides)
+    both = sum(1.0 / table[f"{name}_std_e"].mean() ** 2 for name in sides)
+    assert both == pytest.approx(1.0 / table["CuO2_std_e"].mean() ** 2, rel=0.05)

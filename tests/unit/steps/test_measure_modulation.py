@@ -97,6 +97,9 @@ def test_estimators_stand_side_by_side_and_agree(measured):
     np.testing.assert_allclose(table["cos_mev"], 1.0, atol=0.12)
     for name in ("modulation_spectrum", "regression", "phase_bins"):
         assert abs(table.loc[name, "difference_cos_mev"]) < 0.08
+    ends = ["amplitude_low_mev", "amplitude_low_68_mev", "amplitude_mev", "amplitude_high_68_mev", "amplitude_high_mev"]
+    assert (np.diff(table[ends].to_numpy(dtype=float), axis=1) > 0.0).all()
+    assert (table["phase_rad"].abs() < 4 * table["phase_rad_std"] + 0.05).all()
 
 
 def test_systematic_parts_are_apart_from_the_statistical_one(measured):
@@ -129,6 +132,8 @@ def test_one_progress_counts_all_fits_of_the_scan(planted):
 def test_second_harmonic_areas_and_widths_are_exploratory(planted):
     table = measure(*planted, harmonics=2, variants=False).tables["other_quantities"]
     assert set(table["role"]) == {"exploratory"}
+    known = table[["amplitude_low", "amplitude_low_68", "amplitude_high_68", "amplitude_high"]].to_numpy(dtype=float)
+    assert (np.diff(known, axis=1) >= 0.0).all()
     assert set(table["quantity"]) == {"relative area", "intrinsic width", "second harmonic of the energy"}
     second = table[(table["mode"] == "CuO78") & (table["quantity"] == "second harmonic of the energy")].iloc[0]
     assert second["amplitude"] < 5 * second["amplitude_std"] + 0.05
