@@ -152,7 +152,7 @@ class Camera:
     def the_distributions(self) -> None:
         """Energies by layer, and a part of them chosen."""
         self.bench.modulation.choose_bin(1)
-        self.show("HAADF", "CuO78 shift from the mean (meV)")
+        self.show("HAADF")
         self.bench.tabs.setCurrentWidget(self.bench.distributions)
         self.bench.distributions.box.setPos((78.6, 1000.0))
         self.bench.distributions.box.setSize((1.6, 600.0))
@@ -165,12 +165,12 @@ class Camera:
         self.bench.tabs.setCurrentWidget(self.bench.analyse)
 
     def the_maps(self) -> None:
-        """The list of all maps, one of them added."""
+        """The list of all maps, one of them added: shifts, in colours that diverge from zero."""
         self.bench.tabs.setCurrentWidget(self.bench.maps)
         for layer in self.viewer.layers:
             layer.visible = layer.name == "HAADF"
-        self.bench.maps.add("BiO38 energy (meV)", visible=True)
-        self.viewer.layers.selection.active = self.viewer.layers["BiO38 energy (meV)"]
+        self.bench.maps.add("CuO78 shift from the mean (meV)", visible=True)
+        self.viewer.layers.selection.active = self.viewer.layers["CuO78 shift from the mean (meV)"]
 
     def wait(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
         """Let Qt work until something is so."""

@@ -105,11 +105,26 @@ def choose_spectrum(signals: list[FileSignal], number: int | None, path: Path) -
             f"{path}: {len(lost)} of its items cannot be read (the first: {lost[0]}); mend that, or choose one of the "
             f"others with ingest.signal: {listed}"
         )
-    # Live views of the spectrometer lie beside the scan in a session: single spectra, no choice to make.
-    scans = [item for item in spectra if item.data.ndim > 1] or spectra
+    scans = _scans(spectra)
     if len(scans) > 1:
         raise InputFileError(f"{path} holds {len(scans)} spectrum images: {listed}; choose one with ingest.signal")
     return scans[0]
+
+
+def scan_numbers(path: str | Path) -> list[int]:
+    """Return the numbers of the spectrum images of a file, or of its single spectra where it holds nothing else: what `signal` may be.
+
+    Raises
+    ------
+    InputFileError
+        If the file cannot be read.
+    """
+    return [item.number for item in _scans([item for item in load_signals(Path(path)) if item.kind == "spectrum"])]
+
+
+def _scans(spectra: list[FileSignal]) -> list[FileSignal]:
+    """Live views of the spectrometer lie beside the scan in a session: single spectra, no choice to make."""
+    return [item for item in spectra if item.data.ndim > 1] or spectra
 
 
 def to_spectrum_image(signal: FileSignal, path: Path, settings: AcquisitionSettings | None = None) -> SpectrumImage:

@@ -327,7 +327,7 @@ def selection_layer(session: Session, mask: np.ndarray, title: str) -> Layer:
     keywords |= {
         "name": title,
         "colormap": _label_colours([SELECTION_COLOUR]),
-        "opacity": 0.65,
+        "opacity": 1.0,
     }
     return mask.astype(np.uint8), keywords, "labels"
 

@@ -197,7 +197,9 @@ class ViewerLink:
             if layer is not None:
                 self.viewer.layers.remove(layer)
         elif layer is None:
-            self.show(selection_layer(session, mask, SELECTION))
+            self.show(
+                selection_layer(session, mask, SELECTION)
+            ).contour = 1  # a ring: the values within stay to be seen
         else:
             layer.data = mask.astype(np.uint8)
             layer.visible = True

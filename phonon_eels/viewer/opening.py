@@ -23,8 +23,10 @@ def open_file(path: Path, settings: Settings | None = None) -> Session:
     from phonon_eels.io.read import read
 
     settings = settings or Settings()
-    image = read(path, acquisition=settings.acquisition, signal=settings.ingest.signal)
-    return Session(path.stem, image, path.absolute(), None, settings, load_material(settings.material))
+    number = settings.ingest.signal
+    image = read(path, acquisition=settings.acquisition, signal=number)
+    name = path.stem if number is None else f"{path.stem}_signal{number}"
+    return Session(name, image, path.absolute(), None, settings, load_material(settings.material))
 
 
 def result_folders(path: Path) -> list[Path]:
@@ -110,4 +112,24 @@ def open_path(path: Path) -> list[Session]:
             f"{path} holds no results; open the folder of a dataset, which `phonon-eels run` makes, or a folder of several, "
             f"or a spectrum file"
         )
-    return [open_file(path)]
+    return open_scans(path)
+
+
+def open_scans(path: Path) -> list[Session]:
+    """Open every spectrum image of a file; where it holds several, each with the setting that chooses it.
+
+    Raises
+    ------
+    PhononEELSError
+        If it cannot be read, or holds none.
+    """
+    from phonon_eels.io.read import scan_numbers
+
+    try:
+        return [open_file(path)]
+    except InputFileError:
+        numbers = scan_numbers(path)
+        if len(numbers) < 2:
+            raise
+    settings = [Settings.model_validate({"ingest": {"signal": number}}) for number in numbers]
+    return [open_file(path, one) for one in settings]

@@ -29,7 +29,7 @@ LOOKS = frozenset({"width_pt", "size_pt", "fill", "opacity"})
 PIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FONT_PX = 11
 SMALL_PX = 4.0
-"""Dots up to this size are drawn as a cloud."""
+"""Dots up to this size are drawn as a cloud, unless they are to be darker where they overlap."""
 LINE_PX = 15
 """Least distance of two labels above each other."""
 ONE_LINE_PX, TWO_LINES_PX, TITLE_LINE_PX = 34, 46, 17
@@ -194,7 +194,8 @@ def _items_of(mark: Mark) -> list[Any]:
             return [Stroke(pen(mark.colour), fill=_shade(mark.colour, mark.fill) if mark.fill else None)]
         case Points():
             size, brush = 1.7 * mark.size_pt, _shade(mark.colour, mark.opacity)
-            dots = Dots(brush, size) if size <= SMALL_PX else pg.ScatterPlotItem(size=size, brush=brush, pen=None)
+            small = size <= SMALL_PX and mark.opacity == 1.0
+            dots = Dots(brush, size) if small else pg.ScatterPlotItem(size=size, brush=brush, pen=None)
             return [Stroke(pen(mark.colour), pairs=True), dots] if mark.std is not None else [dots]
         case Band():
             edges = pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None)

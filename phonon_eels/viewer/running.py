@@ -142,7 +142,7 @@ def _place(job: Job) -> tuple[Path, Path | None]:
         return session.folder, None
     if session.source is None:
         raise InputFileError(f"{session.name}: its file is not known any more; open the file that was measured")
-    return job.output / folder_name(session.source.stem), session.source
+    return job.output / folder_name(session.name), session.source
 
 
 def _write_region(job: Job) -> tuple[Path, Path]:

@@ -25,12 +25,10 @@ from phonon_eels.viewer.sessions import Session
 from phonon_eels.viewer.spectrum_plot import Shown, SpectrumPlot
 from phonon_eels.viewer.spectrum_words import export, values_html
 
-WINDOW_DELAY_MS = 120
+WINDOW_DELAY_MS, REGION_DELAY_MS = 120, 250
 WINDOW_PATIENCE_S = 1.0
 """A map that takes longer gives way to that of a newer window."""
-HEIGHT = 240
-VALUES_WIDTH = 370
-REGION_DELAY_MS = 250
+HEIGHT, VALUES_WIDTH = 240, 370
 DRAWN, WHOLE = "drawn shape", "whole scan"
 HINT = "Move the mouse over the image. Click: hold the position. Shift-click: pin it. Ctrl-click: sum its layer."
 SHORTCUTS = (
@@ -257,8 +255,11 @@ class SpectrumPanel(Panel):
             self._shapes = layer
             layer.events.data.connect(self._shape_changed)
 
-    def _shape_changed(self, event: Any = None) -> None:
-        self._region_timer.start()
+    def _shape_changed(self, event: Any) -> None:
+        if not str(event.action.value).endswith(
+            "ing"
+        ):  # "adding" comes when the mouse is pressed: nothing is drawn yet
+            self._region_timer.start()
 
     @guarded
     def _refit_shape(self) -> None:
@@ -333,9 +334,10 @@ class SpectrumPanel(Panel):
 
     @guarded
     def _toggle_window(self) -> None:
-        session = self.link.session()
-        shown = self.window_button.isChecked() and session is not None
-        self.plot.show_window(shown, default_window(session) if shown and session is not None else None)
+        shown = self.window_button.isChecked()
+        if shown and self.link.session() is None:
+            self.window_button.setChecked(False)
+        self.plot.show_window(shown, default_window(self._session()) if shown else None)
         if shown:
             self._window_timer.start()
 
@@ -375,16 +377,20 @@ class SpectrumPanel(Panel):
     @guarded
     def export(self) -> None:
         """Ask for a file and write what is shown."""
+        self._shown()
         kinds = f"Table (*.csv);;{PICTURES};;HyperSpy signal (*.hspy)"
         path, _ = QFileDialog.getSaveFileName(self, "Export the spectrum", "spectrum.csv", kinds)
         if path:
             self.export_to(Path(path))
 
+    def _shown(self) -> Shown:
+        if self.plot.last is None:
+            raise regions.DataError("there is no spectrum to export; move the mouse over the image first")
+        return self.plot.last
+
     def export_to(self, path: Path) -> list[Path]:
         """Write the spectrum that is shown, and in a table the pinned ones too."""
-        shown = self.plot.last
-        if shown is None:
-            raise regions.DataError("there is no spectrum to export; move the mouse over the image first")
+        shown = self._shown()
         spectra = [(shown.title, shown.energy_loss_mev, shown.counts_e, shown.fit)]
         for (place, _), (_, energy, counts) in zip(self.pins, self._pinned(), strict=True):
             fit = place.session.fit_position(place.row, place.column)

@@ -112,6 +112,30 @@ def test_a_step_runs_and_its_maps_arrive(analyse: Any, viewer: Any) -> None:
     assert "done" in analyse.words.text()
 
 
+@pytest.mark.slow
+def test_the_whole_chain_runs_to_its_end(analyse: Any, viewer: Any, notices: list[str]) -> None:
+    from phonon_eels.steps.registry import steps_of_route
+
+    seen: list[str] = []
+
+    def ended() -> bool:
+        seen.extend([step for step in [analyse.bar.format().replace(" ", "_")] if step and step not in seen])
+        return bool(analyse.run_all_button.isEnabled())
+
+    analyse.run_all()
+    wait_until(ended, 900.0)
+    steps = [entry.name for entry in steps_of_route("forward")]
+    assert seen == steps, "the bar says which step runs"
+    session = session_of(viewer.layers["CuO78 energy (meV)"])
+    assert session is not None
+    assert session.folder is not None
+    assert sorted(session.results) == sorted(steps)
+    assert (session.folder / "report" / "report.html").is_file()
+    assert "superstructure phase (rad)" in viewer.layers
+    assert "done" in analyse.words.text()
+    assert not notices
+
+
 def test_a_run_is_cancelled(analyse: Any, viewer: Any) -> None:
     analyse.run_all()
     wait_until(lambda: analyse.bar.format() != "")

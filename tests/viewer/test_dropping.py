@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,40 @@ def test_a_raw_file_is_dropped(drop: Callable[..., None], viewer: Any, scan: Pat
     assert names(viewer) == ["HAADF", "window 73.0 … 83.0 meV (e⁻)"]
     assert viewer.layers[0].scale == pytest.approx((0.055, 0.09), rel=1e-6)
     assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"nanometer"}
+
+
+def test_zspy_and_emd_are_dropped(
+    drop: Callable[..., None], viewer: Any, scan: Path, results: Path, tmp_path: Path, notices: list[str]
+) -> None:
+    import hyperspy.api as hs
+
+    drop(results / "ingest" / "image.zspy")
+    assert names(viewer) == ["HAADF", "window 73.0 … 83.0 meV (e⁻)"]
+    viewer.layers.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # HyperSpy's, of metadata that this format has no place for
+        hs.load(scan).save(tmp_path / "ncem.emd")
+    drop(tmp_path / "ncem.emd")
+    assert names(viewer) == ["window 73.0 … 83.0 meV (e⁻)"]
+    assert viewer.layers[0].visible
+    assert viewer.layers[0].scale == pytest.approx((0.055, 0.09), rel=1e-6)
+    assert not notices
+
+
+def test_a_file_with_several_scans_opens_each(
+    drop: Callable[..., None], viewer: Any, shared_data: Path, notices: list[str]
+) -> None:
+    """A Velox file: none of its three spectrum images is the one that is meant."""
+    from phonon_eels.viewer.layers import session_of
+    from phonon_eels.viewer.running import Job, _place
+
+    drop(shared_data / "velox" / "velox_EELS_EDS.zip")
+    sessions = {session.name: session for layer in viewer.layers if (session := session_of(layer)) is not None}
+    assert list(sessions) == [f"velox_EELS_EDS_signal{number}" for number in (14, 15, 16)]
+    assert [session.settings.ingest.signal for session in sessions.values()] == [14, 15, 16]
+    jobs = [Job(session, session.settings, "ingest", Path("results")) for session in sessions.values()]
+    assert len({_place(job)[0] for job in jobs}) == 3, "each has its own results"
+    assert not notices
 
 
 def test_a_results_folder_is_dropped(drop: Callable[..., None], viewer: Any, results: Path) -> None:
@@ -137,9 +172,8 @@ def test_dialogs_of_the_spectrum(
     panel = dock(opened, spectrum_panel.SpectrumPanel(opened), "bottom")
     answers: list[str] = []
     monkeypatch.setattr(spectrum_panel.QFileDialog, "getSaveFileName", lambda *_: (answers.pop(), ""))
-    answers.append(str(tmp_path / "early.csv"))
     panel.export()
-    assert "there is no spectrum to export" in notices[-1]
+    assert "there is no spectrum to export" in notices[-1], "it is said before a file is asked for"
     panel.show_place(Place(session, 20, 12))
     for ending in ("csv", "png", "svg", "hspy"):
         answers.append(str(tmp_path / f"spectrum.{ending}"))

@@ -140,8 +140,16 @@ def test_panels_wait_for_a_scan(viewer: Any, notices: list[str]) -> None:
     click(viewer, (2.0, 2.0))
     bench.spectrum.fit_region()
     assert "no scan is open" in notices[-1]
+    notices.clear()
     bench.spectrum.window_button.setChecked(True)
+    assert "no scan is open" in notices[-1]
+    assert not bench.spectrum.window_button.isChecked()
     assert bench.spectrum.place is None
+    for panel, words in (
+        (bench.modulation, "run measure_modulation in the panel Analyse"), (bench.distributions, "open a results folder"),
+    ):  # fmt: skip
+        panel.save()
+        assert words in notices[-1]
 
 
 @pytest.mark.slow

@@ -222,7 +222,7 @@ def test_the_panel_paints_without_the_image(spectrum: Any, opened: Any, session:
         opened.theme = "dark"
 
 
-def test_the_mouse_over_the_canvas(spectrum: Any, opened: Any, session: Session) -> None:
+def test_the_mouse_over_the_canvas(spectrum: Any, opened: Any, session: Session, notices: list[str]) -> None:
     """Events of the window system through Qt, VisPy and napari: hover, click, shift-click, control-click, a drawn rectangle."""
     opened.reset_view()
     let_qt_work(0.3)
@@ -239,5 +239,7 @@ def test_the_mouse_over_the_canvas(spectrum: Any, opened: Any, session: Session)
     canvas_click(opened, world(session, int(row), int(column)), "Control")
     wait_until(lambda: "BiO: sum of" in spectrum.values.text())
     spectrum.draw_region()
+    spectrum._region_timer.setInterval(0)  # as a hand that draws slowly
     canvas_click(opened, world(session, 9.6, 4.6), drag_to=world(session, 19.4, 14.4))
     wait_until(lambda: "drawn shape: sum of 100 positions" in spectrum.values.text())
+    assert not notices, "nothing is said of a shape that is not drawn to its end"
