@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +23,9 @@ class CpuBackend:
     """Runs blocks of rows in `threads` threads."""
 
     name: Literal["cpu", "cuda"] = "cpu"
+
+    at_once_bytes: float = 0.0
+    """`map_cube` computes cubes up to this size at once if its arrays are in memory: a small step is done before Dask is loaded."""
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -39,23 +44,39 @@ class CpuBackend:
         progress: Progress | None = None,
     ) -> list[Any]:
         """Call ``function(first_row, *blocks)`` on consecutive blocks of rows; see `Backend`."""
-        import dask
-
         first = next(array for array in arrays if array is not None)
-        edges = self._row_edges(first)
-        n_rows = first.shape[0]
+        spans = list(pairwise(self._row_edges(first)))
+        lazy = any(hasattr(array, "dask") for array in arrays)
         results: list[Any] = []
         # Several rounds of a few blocks: progress can be shown, and never more blocks than that are in memory.
-        for start in range(0, len(edges) - 1, self.blocks_at_once):
-            spans = list(zip(edges[start:-1], edges[start + 1 :], strict=False))[: self.blocks_at_once]
-            tasks = [
-                dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays])
-                for low, high in spans
-            ]
-            results += dask.compute(*tasks, scheduler="threads", num_workers=self.blocks_at_once)
+        for start in range(0, len(spans), self.blocks_at_once):
+            together = spans[start : start + self.blocks_at_once]
+            compute = self._by_dask if lazy else self._by_threads
+            results += compute(function, arrays, together)
             if progress is not None:
-                progress(spans[-1][1], n_rows)
+                progress(together[-1][1], first.shape[0])
         return results
+
+    def _by_dask(self, function: Callable[..., Any], arrays: Sequence[Any], spans: list[tuple[int, int]]) -> list[Any]:
+        import dask
+
+        tasks = [
+            dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays]) for low, high in spans
+        ]
+        return list(dask.compute(*tasks, scheduler="threads", num_workers=self.blocks_at_once))
+
+    def _by_threads(
+        self, function: Callable[..., Any], arrays: Sequence[Any], spans: list[tuple[int, int]]
+    ) -> list[Any]:
+        """Work on arrays whose rows are there to be taken, which is no work for Dask: loading it takes longer than many a step."""
+
+        def call(span: tuple[int, int]) -> Any:
+            return function(span[0], *[_rows(array, *span) for array in arrays])
+
+        if len(spans) == 1:
+            return [call(spans[0])]
+        with ThreadPoolExecutor(len(spans)) as pool:
+            return list(pool.map(call, spans))
 
     def map_cube(
         self,
@@ -65,10 +86,21 @@ class CpuBackend:
         dtype: Any,
         n_channels: int | None = None,
     ) -> Any:
-        """Return a lazy cube made by ``function(*blocks)``; see `Backend`."""
+        """Return a lazy cube made by ``function(*blocks)``, or the cube itself if it is small; see `Backend`."""
+        first = next(array for array in arrays if array is not None)
+        size = (
+            int(np.prod(first.shape[:-1], dtype=np.int64)) * (n_channels or first.shape[-1]) * np.dtype(dtype).itemsize
+        )
+        if size <= self.at_once_bytes and all(array is None or isinstance(array, np.ndarray) for array in arrays):
+            blocks = self.map_rows(lambda first_row, *blocks: function(*blocks), arrays)
+            return np.concatenate(blocks).astype(dtype, copy=False)
+        return self._lazy_cube(function, first, arrays, dtype, n_channels)
+
+    def _lazy_cube(
+        self, function: Callable[..., np.ndarray], first: Any, arrays: Sequence[Any], dtype: Any, n_channels: int | None
+    ) -> Any:
         import dask.array as da
 
-        first = next(array for array in arrays if array is not None)
         edges = self._row_edges(first)
         chunks = (tuple(np.diff(edges).tolist()), *[(size,) for size in first.shape[1:]])
         given = [None if array is None else _rechunk(array, chunks) for array in arrays]

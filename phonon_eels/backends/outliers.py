@@ -27,7 +27,10 @@ def clean_rows(
 
     With `narrow` lines, which a running median would take out like spikes, what the neighbouring positions show too stays.
     """
-    usable = (state == 0).astype(np.uint8)
+    # Loops instead of NumPy's functions, here and below: a kernel that uses those loads Numba's whole NumPy with it.
+    usable = np.empty(state.shape[0], np.uint8)
+    for c in range(state.shape[0]):
+        usable[c] = state[c] == 0
     scratch = np.empty(8)
     replaced = 0
     for r in range(spectra.shape[0]):
@@ -45,7 +48,10 @@ def restore_lines(row: np.ndarray, p: int, usable: np.ndarray, cleaned: np.ndarr
     Without a neighbour the highest channel and the two beside it stay.
     """
     n_columns, n = row.shape
-    top = int(np.argmax(row[p]))
+    top, highest = 0, -math.inf
+    for c in range(n):
+        if row[p, c] > highest:
+            top, highest = c, row[p, c]
     restored = 0
     for c in range(n):
         if not usable[c] or cleaned[c] == row[p, c] or not math.isfinite(row[p, c]):

@@ -13,8 +13,10 @@ from phonon_eels.errors import DeviceError
 log = logging.getLogger(__name__)
 
 
-def select_backend(device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None) -> Backend:
-    """Return the backend for a device.
+def select_backend(
+    device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None, *, at_once_bytes: float = 0.0
+) -> Backend:
+    """Return the backend for a device; cubes up to `at_once_bytes` it computes at once, see `CpuBackend`.
 
     "auto" takes the processor, and says so if there is a GPU: no GPU has run these kernels in this project's tests yet
     (docs/adr/0008), so it is taken only when it is asked for.
@@ -24,6 +26,12 @@ def select_backend(device: Literal["auto", "cpu", "cuda"] = "auto", threads: int
     DeviceError
         If "cuda" is asked for and cannot be had; there is no silent fallback.
     """
+    backend = _backend(device, threads)
+    backend.at_once_bytes = at_once_bytes
+    return backend
+
+
+def _backend(device: Literal["auto", "cpu", "cuda"], threads: int | None) -> CpuBackend:
     if device == "cpu":
         return CpuBackend(threads)
     reason = why_no_cuda()

@@ -50,7 +50,7 @@ def step(options: argparse.Namespace) -> int:
     """``phonon-eels STEP``: one step of a dataset."""
     from phonon_eels import pipeline
     from phonon_eels.cli.console import reporting
-    from phonon_eels.cli.lean import load_xarray_alone, without_unused_libraries
+    from phonon_eels.cli.lean import load_xarray_alone, without_dask, without_unused_libraries
     from phonon_eels.cli.options import computing, settings_of
     from phonon_eels.pipeline.times import process_began
     from phonon_eels.steps.registry import find_step
@@ -63,7 +63,9 @@ def step(options: argparse.Namespace) -> int:
     )
     reads_counts = find_step(options.step).reads_counts
     quick = without_unused_libraries(reads_counts=reads_counts) if alone else contextlib.nullcontext()
-    with quick, reporting(options.quiet, options.debug, options.progress) as show, computing(options) as backend:
+    computer = computing(options, pipeline.IN_MEMORY_BYTES if alone else 0.0)
+    hooks: dict[str, Any] = {"before_work": load_xarray_alone, "while_writing": without_dask} if alone else {}
+    with quick, reporting(options.quiet, options.debug, options.progress) as show, computer as backend:
         outcome = pipeline.run_step(
             options.dataset_folder,
             options.step,
@@ -75,7 +77,7 @@ def step(options: argparse.Namespace) -> int:
             force=options.force,
             take_over=options.take_over,
             process_began=process_began(),
-            **({"before_work": load_xarray_alone} if alone else {}),
+            **hooks,
         )
     for path in outcome.paths:
         print(path)

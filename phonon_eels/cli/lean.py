@@ -23,14 +23,19 @@ def without_unused_libraries(*, reads_counts: bool) -> Iterator[None]:
         False where the step reads no spectra, so that Dask has nothing to do either.
     """
     unused = UNUSED if reads_counts else (*UNUSED, "dask")
-    left_out = [name for name in unused if name not in sys.modules]
+    with _absent(*unused), warnings.catch_warnings():
+        # Numba asks every library that is installed for its extensions, and wonders at one that is not there.
+        warnings.filterwarnings("ignore", message="Numba extension module 'sparse")
+        yield
+
+
+@contextlib.contextmanager
+def _absent(*names: str) -> Iterator[None]:
+    left_out = [name for name in names if name not in sys.modules]
     # Python's own way to say that a module is not there.
     sys.modules.update(dict.fromkeys(left_out))  # type: ignore[arg-type]
     try:
-        with warnings.catch_warnings():
-            # Numba asks every library that is installed for its extensions, and wonders at one that is not there.
-            warnings.filterwarnings("ignore", message="Numba extension module 'sparse")
-            yield
+        yield
     finally:
         for name in left_out:
             if name in sys.modules and sys.modules[name] is None:
@@ -38,16 +43,20 @@ def without_unused_libraries(*, reads_counts: bool) -> Iterator[None]:
 
 
 def load_xarray_alone() -> None:
-    """Load xarray without Dask's arrays, which it would load to know them when it meets them; maps are never such arrays.
+    """Load xarray without Dask, which it would load to know its arrays when it meets them; maps are never such arrays.
 
-    Whoever reads a large scan loads them when they are needed.
+    Whoever reads a large scan loads it when it is needed.
     """
-    if "xarray" in sys.modules or "dask.array" in sys.modules:
+    if "xarray" in sys.modules:
         return
-    sys.modules["dask.array"] = None  # type: ignore[assignment]
-    try:
+    with without_dask():
         import xarray as xr
 
         xr.Variable("row", [0.0])  # it asks once, and remembers the answer
-    finally:
-        del sys.modules["dask.array"]
+
+
+@contextlib.contextmanager
+def without_dask() -> Iterator[None]:
+    """Let Dask count as not installed if it is not loaded: xarray would load it to ask whether it is computing."""
+    with _absent("dask"):
+        yield

@@ -31,8 +31,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 @contextlib.contextmanager
-def computing(options: argparse.Namespace) -> Iterator[Backend]:
+def computing(options: argparse.Namespace, at_once_bytes: float = 0.0) -> Iterator[Backend]:
     """Give the backend that ``--device``, ``--threads``, ``--scheduler``, ``--workers`` and ``--cluster`` ask for.
+
+    Parameters
+    ----------
+    at_once_bytes
+        Size up to which a cube is computed at once instead of later, in this process.
 
     Raises
     ------
@@ -45,7 +50,7 @@ def computing(options: argparse.Namespace) -> Iterator[Backend]:
     if all(value is None for value in many.values()):
         from phonon_eels.backends.select import select_backend
 
-        yield select_backend(options.device, options.threads)
+        yield select_backend(options.device, options.threads, at_once_bytes=at_once_bytes)
         return
     if options.scheduler is not None and any(
         many[name] is not None for name in ("workers", "cluster", "worker_memory")

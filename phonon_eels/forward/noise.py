@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr
 
 INDEPENDENT = 1.02
 """Below this noise correlation channels count as independent: no deviation changes by a per cent."""
@@ -25,6 +24,7 @@ def shared_noise(noise_correlation: float) -> np.ndarray:
     if not noise_correlation > INDEPENDENT:
         return np.zeros(0)
     from scipy.optimize import brentq
+    from scipy.special import ndtr
 
     def shares(sigma: float) -> np.ndarray:
         half = int(np.ceil(5.0 * sigma + 0.5))

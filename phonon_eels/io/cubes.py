@@ -200,17 +200,17 @@ def _create(
 
 def _store(sources: Sequence[Any], targets: Sequence[Any], progress: Callable[[int], None], *, threads: int) -> None:
     """Compute and write a few blocks of rows at a time; arrays made from one graph are computed together."""
-    import dask
-    import dask.array as da
-
     edges = _row_edges(sources, targets[0].chunks)
     for start in range(0, len(edges) - 1, threads):
         low, high = edges[start], edges[min(start + threads, len(edges) - 1)]
-        lazy = [(a[low:high], t) for a, t in zip(sources, targets, strict=True) if isinstance(a, da.Array)]
+        lazy = [(a[low:high], t) for a, t in zip(sources, targets, strict=True) if hasattr(a, "dask")]
         for array, target in zip(sources, targets, strict=True):
-            if not isinstance(array, da.Array):
+            if not hasattr(array, "dask"):
                 target[low:high] = array[low:high]
         if lazy:
+            import dask
+            import dask.array as da
+
             whole = (slice(low, high), slice(None), slice(None))
             rows = tuple(int(size) for size in np.diff([edge for edge in edges if low <= edge <= high]))
             blocks = [_as_stripes(array, rows) for array, _ in lazy]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
 
 from phonon_eels.kernels.device import kernel
 
@@ -27,13 +26,15 @@ def transfer_function(response: np.ndarray, anchor: int, length: int) -> np.ndar
     """Return the discrete Fourier transform of a response of unit sum with its anchor at 0, (length // 2 + 1,)."""
     wrapped = np.zeros(length)
     np.add.at(wrapped, (np.arange(response.size) - anchor) % length, response / response.sum())
+    from scipy import fft  # here and not above: a tenth of the start of a step that transforms nothing
+
     return np.asarray(fft.rfft(wrapped))
 
 
 def gaussian_transfer(fwhm_channels: float, length: int) -> np.ndarray:
     """Return the transform of a Gaussian of unit sum, (length // 2 + 1,)."""
     sigma = fwhm_channels / (2.0 * np.sqrt(2.0 * np.log(2.0)))
-    return np.asarray(np.exp(-0.5 * (2.0 * np.pi * fft.rfftfreq(length) * sigma) ** 2))
+    return np.asarray(np.exp(-0.5 * (2.0 * np.pi * np.fft.rfftfreq(length) * sigma) ** 2))
 
 
 def ratio_filter(
@@ -68,6 +69,8 @@ def filter_matrix(transfer: np.ndarray, n_channels: int) -> np.ndarray:
 
     The spectrum is continued by its mirror image, so its ends do not meet across a jump.
     """
+    from scipy import fft
+
     unit = np.eye(n_channels)
     mirrored = np.concatenate([unit, unit[:, ::-1]], axis=1)
     filtered = fft.irfft(fft.rfft(mirrored, axis=1) * transfer, 2 * n_channels, axis=1)
@@ -105,12 +108,14 @@ def single_scattering(
     ----------
     Johnson and Spence 1974, doi:10.1088/0022-3727/7/6/304; Egerton, section 4.1.1, doi:10.1007/978-1-4419-9583-4.
     """
+    from scipy import fft
+
     n = losses.shape[1]
     length = fft.next_fast_len(4 * int(np.ceil(abs(first_channel) + n)) + response.size, real=True)
     transfer = transfer_function(response, anchor, length)
     power = np.abs(transfer) ** 2
     damped = (1.0 + QUOTIENT_DAMPING) * np.conj(transfer) / (power + QUOTIENT_DAMPING)
-    phase = np.exp(-2j * np.pi * fft.rfftfreq(length) * first_channel)
+    phase = np.exp(-2j * np.pi * np.fft.rfftfreq(length) * first_channel)
     intensity = zero_loss_counts[:, None]
     quotient = fft.rfft(losses, length, axis=1) * phase * damped / intensity
     thickness = 1.0 + quotient[:, :1].real

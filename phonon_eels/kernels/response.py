@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
 
 from phonon_eels.kernels.lineshapes import LineShape, loss_spectrum, split_pearson7, susceptibility
 
@@ -87,13 +86,15 @@ class FineGrid:
         self.first = (int(channels[0]) - PAD_CHANNELS - reach) * self.per_channel
         last = (int(channels[-1]) + PAD_CHANNELS + reach + 1) * self.per_channel
         self.energies_mev = self.step_mev * np.arange(self.first, last + 1)
+        from scipy import fft  # here and not above: a tenth of the start of a step that transforms nothing
+
         self.size = fft.next_fast_len(2 * self.energies_mev.size)
         self.window_start = (int(channels[0]) - PAD_CHANNELS) * self.per_channel - self.first
         self.n_window = channels.size + 2 * PAD_CHANNELS
 
     def response(self, zero_loss: ZeroLossShape | None) -> np.ndarray:
         """Return the transform of the unit-area zero-loss peak averaged over a channel; None: of the channel alone."""
-        frequency = fft.rfftfreq(self.size, d=self.step_mev)
+        frequency = np.fft.rfftfreq(self.size, d=self.step_mev)
         if zero_loss is None:
             return np.asarray(np.sinc(frequency * self.dispersion_mev) / self.step_mev)
         half = (self.size - 1) // 2
@@ -103,10 +104,15 @@ class FineGrid:
         kernel[: half + 1] = peak[half:]
         kernel[-half:] = peak[:half]
         # The channel average is a box: its transform is a sinc, exact for any sub-channel position.
-        return np.asarray(fft.rfft(kernel / (kernel.sum() * self.step_mev)) * np.sinc(frequency * self.dispersion_mev))
+        from scipy import fft
+
+        transform = fft.rfft(kernel / (kernel.sum() * self.step_mev))
+        return np.asarray(transform * np.sinc(frequency * self.dispersion_mev))
 
     def seen(self, spectra: np.ndarray, response: np.ndarray) -> np.ndarray:
         """Return spectra (…, fine) convolved with a response, in electrons per channel."""
+        from scipy import fft
+
         transform = fft.rfft(spectra, n=self.size, axis=-1)
         blurred = fft.irfft(transform * response, n=self.size, axis=-1)[..., : self.energies_mev.size]
         return np.asarray(blurred * self.step_mev * self.dispersion_mev)

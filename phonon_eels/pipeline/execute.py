@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,10 +34,6 @@ log = logging.getLogger(__name__)
 
 StepProgress = Callable[[str, int, int], None]
 """Called with (step, done, total) while long work goes on."""
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,7 @@ class _Surroundings:
     whole: bool
     """True if all steps run in this process."""
     before_work: Callable[[], None]
+    while_writing: Callable[[], AbstractContextManager[None]]
     process: ProcessClock
 
 
@@ -101,7 +99,8 @@ def run_step(
     progress: StepProgress | None = None,
     force: bool = False,
     take_over: bool = False,
-    before_work: Callable[[], None] = _nothing,
+    before_work: Callable[[], None] = lambda: None,
+    while_writing: Callable[[], AbstractContextManager[None]] = nullcontext,
     process_began: float | None = None,
 ) -> StepOutcome:
     """Run one step of a dataset on the results of the steps before, unless its own is up to date.
@@ -126,6 +125,8 @@ def run_step(
         Go on although another process writes there; that one can put no more results in place.
     before_work
         Called if the step has anything to compute, before it reads its input.
+    while_writing
+        Entered while the result is written.
     process_began
         When this process began, in seconds since 1970, if it does nothing but this: its start is then recorded as overhead.
 
@@ -143,7 +144,14 @@ def run_step(
     check_dataset_name(folder.name)
     process = ProcessClock(process_began)
     surroundings = _surroundings(
-        settings, backend, progress, force, whole=False, process=process, before_work=before_work
+        settings,
+        backend,
+        progress,
+        force,
+        whole=False,
+        process=process,
+        before_work=before_work,
+        while_writing=while_writing,
     )
     # Before the folder is made: a misspelt name or path must not leave one behind.
     if upstream(step, surroundings.settings.route) and not folder.is_dir():
@@ -241,7 +249,8 @@ def _surroundings(
     *,
     whole: bool,
     process: ProcessClock,
-    before_work: Callable[[], None] = _nothing,
+    before_work: Callable[[], None] = lambda: None,
+    while_writing: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> _Surroundings:
     from phonon_eels.backends.select import select_backend
 
@@ -254,6 +263,7 @@ def _surroundings(
         force,
         whole,
         before_work,
+        while_writing,
         process,
     )
 
@@ -326,7 +336,7 @@ def _make(
         if source is not None:
             keep_source(temporary, source)
         chunk = {"chunk_bytes": settings.ingest.chunk_megabytes * 1e6} if step == "ingest" else {}
-        with account.working():
+        with account.working(), surroundings.while_writing():
             write_result(
                 result,
                 temporary,

@@ -63,7 +63,10 @@ def denoise_slices(image: SpectrumImage, strength: float, context: StepContext) 
         return out
 
     # Slices need all positions of a channel, so the cube is cut along the energies; every slice stands for itself.
-    counts = map_cube(np.asarray, [image.counts], dtype=image.counts.dtype)
+    import dask.array
+
+    da: Any = dask.array
+    counts = da.asarray(map_cube(np.asarray, [image.counts], dtype=image.counts.dtype))
     per_block = max(1, SLICE_BYTES // (8 * n_rows * n_columns))
     counts = counts.rechunk((n_rows, n_columns, per_block)).map_blocks(slices, dtype=np.float32)
     return counts, map_cube(variances, [image.counts, image.variance], dtype=np.float32)

@@ -136,15 +136,14 @@ def maxima_table(
         A maximum before counts for the nearest one after, once, if it is no farther than this.
     """
     import pandas as pd
-    from scipy.signal import find_peaks
 
     columns = ["energy_mev", "prominence_std", "seen_before", "evidence"]
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return pd.DataFrame(columns=columns)
-    found, properties = find_peaks(after, prominence=0.0)
-    above = properties["prominences"] / np.where(after_std[found] > 0.0, after_std[found], np.inf)
+    found = local_maxima(after)
+    above = prominences(after, found) / np.where(after_std[found] > 0.0, after_std[found], np.inf)
     found, above = found[above >= 3.0], above[above >= 3.0]
-    earlier = energies_mev[find_peaks(before)[0]]
+    earlier = energies_mev[local_maxima(before)]
     pairs = sorted(
         (abs(energies_mev[k] - energy), number, other)
         for number, k in enumerate(found)
@@ -165,3 +164,28 @@ def maxima_table(
         for n, k in enumerate(found)
     ]
     return pd.DataFrame(rows, columns=columns)
+
+
+def local_maxima(values: np.ndarray) -> np.ndarray:
+    """Return the channels that are higher than those on both sides, the middle one of several that are equal, (maxima,).
+
+    As `scipy.signal.find_peaks`, which a test holds against it: that module loads all of SciPy's statistics, half a second.
+    """
+    first = np.flatnonzero(np.diff(values, prepend=np.nan) != 0.0)  # of every run of equal values
+    last = np.append(first[1:], values.size) - 1
+    height = values[first]
+    top = np.flatnonzero((height[1:-1] > height[:-2]) & (height[1:-1] > height[2:])) + 1
+    return np.asarray((first[top] + last[top]) // 2)
+
+
+def prominences(values: np.ndarray, maxima: np.ndarray) -> np.ndarray:
+    """Return how far one has to go down from each maximum, at least, before it goes up to anything higher, (maxima,)."""
+    result = np.empty(maxima.size)
+    for number, k in enumerate(maxima):
+        higher = np.flatnonzero(values > values[k])
+        n_left = np.searchsorted(higher, k)
+        start = higher[n_left - 1] if n_left > 0 else 0
+        stop = higher[n_left] if n_left < higher.size else values.size
+        left, right = values[start : k + 1].min(), values[k:stop].min()
+        result[number] = values[k] - max(left, right)
+    return result

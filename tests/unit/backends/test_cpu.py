@@ -58,6 +58,21 @@ def test_cube_is_lazy_and_the_same_for_every_number_of_threads(threads):
     assert sum(calls) == 7
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_small_cube_in_memory_is_computed_at_once(threads):
+    backend = CpuBackend(threads)
+    backend.at_once_bytes = 7 * 3 * 3 * 4
+    function = lambda block, other: (block[..., ::2] * 2.0).astype(np.float32)  # noqa: E731
+    cube = backend.map_cube(function, [_cube(), None], dtype=np.float32, n_channels=3)
+    assert type(cube) is np.ndarray
+    assert cube.dtype == np.float32
+    np.testing.assert_array_equal(cube, 2.0 * _cube()[..., ::2])
+    lazy = da.from_array(_cube(), chunks=(3, 3, 5))
+    assert isinstance(backend.map_cube(function, [lazy, None], dtype=np.float32, n_channels=3), da.Array)
+    backend.at_once_bytes -= 1
+    assert isinstance(backend.map_cube(function, [_cube(), None], dtype=np.float32, n_channels=3), da.Array)
+
+
 def test_blocks_hold_whole_rows_of_dask_input():
     shapes = set()
 

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.signal import find_peaks
 
 from phonon_eels.config.settings import Deconvolve
 from phonon_eels.errors import DataError
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.spectrum_image import EnergyAxis, SpectrumImage
 from phonon_eels.steps.deconvolve import deconvolve
-from phonon_eels.steps.deconvolved_noise import maxima_table
+from phonon_eels.steps.deconvolved_noise import local_maxima, maxima_table, prominences
 from phonon_eels.steps.injected_peak import place_and_width
 from tests.unit.steps.classic_scans import context_of, image_of
 
@@ -242,3 +243,14 @@ def test_variance_and_std_factors_are_those_of_repeated_measurements() -> None:
     assert table.loc["CuO78", "energy_std_factor"] == pytest.approx(factor[1], rel=0.15)
     assert table.loc["CuO78", "area_std_factor"] == pytest.approx(factor[0], rel=0.15)
     assert factor[1] > 1.2
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_maxima_are_those_of_scipy(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 60))
+    # Few levels make plateaus, also at the ends.
+    values = rng.integers(0, 4, n).astype(float) if seed % 2 else rng.normal(size=n)
+    found, properties = find_peaks(values, prominence=0.0)
+    np.testing.assert_array_equal(local_maxima(values), found)
+    np.testing.assert_array_equal(prominences(values, found), properties["prominences"])
