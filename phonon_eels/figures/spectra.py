@@ -94,7 +94,9 @@ def plot_layer_spectra(
     energy = next(iter(spectra.values()))[0]
     low, high = window_mev or (max(float(energy.min()), 0.15 * float(energy.max())), float(energy.max()))
     inside = (energy >= low) & (energy <= high)
-    overall = np.nanmean([mean for _, mean, _ in spectra.values()], axis=0)
+    # Planes that are also shown apart count once.
+    whole = [part[1] for name, part in spectra.items() if not name.endswith((" lower", " upper"))]
+    overall = np.nanmean(whole, axis=0)
     # A steep tail needs a log scale, and there an offset is a factor; subtracted spectra keep a linear one.
     steep = bool(np.all(overall[inside] > 0)) and float(np.ptp(np.log10(overall[inside]))) > 1.0
     _offset_spectra(left, spectra, shades, inside, steep)

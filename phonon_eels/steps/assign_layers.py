@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 DEFAULT_LOCALISATION_NM = 0.2  # impact scattering, 1.5 to 3 Å, where the material file says nothing
 
+C_BINS = 32
+"""Parts of the unit cell along c that spectra are averaged in, each about as wide as a probe."""
+
 
 def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepContext) -> StepResult:
     """Assign every position to a layer of the crystal.
@@ -53,7 +56,7 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
     -------
     StepResult
         Maps of layer, probabilities, coordinate along c, slab, outward normal and source planes; tables `planes`,
-        `displacements`, `layer_spectra`, `leakage` and `unmixed_spectra`. Skipped, with the reason, where the layers cannot be seen.
+        `displacements`, `layer_spectra`, `c_spectra`, `leakage` and `unmixed_spectra`. Skipped, with the reason, where the layers cannot be seen.
     """
     if not settings.enabled:
         return StepResult(skipped="switched off (assign_layers.enabled: false)")
@@ -91,6 +94,7 @@ def assign_layers(image: SpectrumImage, settings: AssignLayers, context: StepCon
         side = np.where(sure == model.stack.names.index(split), np.where(labels.outward > 0, 1, 0), -1)
         apart = _spectra_table((f"{split} lower", f"{split} upper"), _spectra(image, side, 2, context))
         tables["layer_spectra"] = tables["layer_spectra"].join(apart.drop(columns="energy_loss_mev"))
+    tables["c_spectra"] = _c_spectra(image, sure, np.asarray(maps["c_fraction"].values, dtype=float), context)
     tables |= _unmixed(image, model, maps, tables["planes"], spectra, localisation, settings, context)
     return StepResult(
         maps=maps,
@@ -198,6 +202,26 @@ def _spectra(image: SpectrumImage, chosen: np.ndarray, n_kinds: int, context: St
         calibrated = "zlp_center_mev" in context.maps.get("calibrate", {})
         center = np.asarray(context.maps["calibrate" if calibrated else "align_zlp"]["zlp_center_mev"].values)
     return average_layers(image, chosen, n_kinds, center, context.backend, context.progress)
+
+
+def _c_spectra(image: SpectrumImage, sure: np.ndarray, c_fraction: np.ndarray, context: StepContext) -> pd.DataFrame:
+    """Return mean spectra against the fractional c coordinate, all cells of the scan folded into one."""
+    import pandas as pd
+
+    known = (sure >= 0) & np.isfinite(c_fraction)
+    part = np.where(known, np.floor(np.mod(np.where(known, c_fraction, 0.0), 1.0) * C_BINS), -1).astype(np.intp)
+    spectra = _spectra(image, part, C_BINS, context)
+    n = spectra.energy_loss_mev.size
+    table = pd.DataFrame(
+        {
+            "c_fraction": np.repeat((np.arange(C_BINS) + 0.5) / C_BINS, n),
+            "energy_loss_mev": np.tile(spectra.energy_loss_mev, C_BINS),
+            "mean_e": spectra.mean_e.ravel(),
+            "std_e": spectra.std_e.ravel(),
+            "n_positions": np.repeat(spectra.n_positions, n),
+        }
+    )
+    return table[table["n_positions"] > 0].reset_index(drop=True)
 
 
 def _spectra_table(names: tuple[str, ...], spectra: LayerSpectra) -> pd.DataFrame:

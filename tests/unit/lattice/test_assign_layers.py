@@ -184,7 +184,16 @@ def test_layer_spectra_hold_electrons_of_their_layer():
     from phonon_eels.steps.assign_layers import assign_layers
 
     _same, context, _result = assign(scene.haadf, scene.step_nm)
-    table = assign_layers(image, Settings().assign_layers, context).tables["layer_spectra"]
+    tables = assign_layers(image, Settings().assign_layers, context).tables
+    table, along_c = tables["layer_spectra"], tables["c_spectra"]
+    assert along_c["c_fraction"].between(0.0, 1.0).all()
+    assert (along_c["std_e"] > 0).all()
+    heights = tables["planes"].groupby("layer")["c_fraction"].apply(lambda c: np.unique(np.round(np.mod(c, 1.0), 3)))
+    for layer in ("CuO2", "BiO"):
+        for c in heights[layer]:
+            away = np.abs(np.mod(along_c["c_fraction"] - c + 0.5, 1.0) - 0.5)
+            seen = along_c.loc[away == away.min(), "mean_e"].mean()
+            assert seen > 22.0 if layer == "CuO2" else seen < 8.0
     assert table["CuO2_e"].mean() > 28.0
     assert table["BiO_e"].mean() < 6.0
     assert (table["CuO2_std_e"] > 0).all()
