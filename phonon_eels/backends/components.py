@@ -24,6 +24,15 @@ def aligned(rows: int, columns: int) -> np.ndarray:
 
 
 @kernel
+def copy_rows(source: np.ndarray, target: np.ndarray) -> int:
+    """Copy a matrix: an assignment of slices would compile its error message too, which takes six seconds."""
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[i, j] = source[i, j]
+    return 0
+
+
+@kernel
 def fit_components_block(
     counts: np.ndarray,  # (positions, channels) of any number type
     bad: np.ndarray,  # (positions, channels) of bool, or (0, 0)
@@ -46,6 +55,8 @@ def fit_components_block(
     max_evaluations: int,
     mean: np.ndarray,  # (filled window,), or (0,): `params` holds the starts
     projection: np.ndarray,
+    pairs: np.ndarray,
+    series: np.ndarray,
     start: np.ndarray,
     amplitude: np.ndarray,
     params: np.ndarray,  # in: starts, out: estimates (positions, parameters)
@@ -59,17 +70,15 @@ def fit_components_block(
     z, weight = aligned(1, filled)[0], aligned(1, filled)[0]
     rows, vectors = aligned(n_params + 1, filled), aligned(N_VECTORS, filled)
     channels = aligned(4, filled)
-    channels[:] = axis
-    shared = aligned(projection.shape[0], projection.shape[1])
-    shared[:] = projection
+    copy_rows(axis, channels)
     matrices = np.zeros((SQUARES, blocks * blocks, 16))
-    columns = np.zeros((N_COLUMNS, max(4 * blocks, projection.shape[0], n_params)))
+    columns = np.zeros((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params)))
     no_bad, no_variance = np.empty(0, np.bool_), np.empty(0)
     for p in range(counts.shape[0]):
         fit_components_position(
             p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, channels,
-            channel_mev, index, n_free, tolerance, max_evaluations, mean, shared, start, amplitude, params, std, covariance,
-            outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
+            channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
+            covariance, outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
         )  # fmt: skip
     return 0
 

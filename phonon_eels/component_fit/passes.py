@@ -11,7 +11,7 @@ from phonon_eels.backends.base import Backend, Progress
 from phonon_eels.backends.components import fit_components_block, sum_rows
 from phonon_eels.component_fit.model import ComponentModel
 from phonon_eels.component_fit.result import USABLE
-from phonon_eels.component_fit.start import SharedStart, jittered_starts, scaled_start
+from phonon_eels.component_fit.start import SharedStart, jittered_starts, no_start, scaled_start
 from phonon_eels.kernels.component_fit import OUTCOMES
 from phonon_eels.kernels.likelihood import NO_DATA, POISSON
 
@@ -103,7 +103,7 @@ def run_positions(
     """
     model = problem.model
     n_params, n_free = len(model.names), model.free.size
-    start = shared or SharedStart(np.empty(n_params), np.empty(0), np.empty((0, 0)))
+    start = shared or no_start(n_params)
     before = None if flags is None else np.concatenate([[0], np.cumsum(flags.sum(axis=1))])
 
     def block(
@@ -125,7 +125,7 @@ def run_positions(
             fit_components_block, y, _or_none(wrong, bool, 2), _or_none(spread, float, 2), problem.mask, problem.first, problem.gain, problem.dark_level,
             problem.likelihood, problem.shift_e, model.table, model.owner, model.affine, model.bounds, model.axis,
             model.channel_mev, model.index, n_free, problem.tolerance, problem.max_evaluations, start.mean, start.projection,
-            start.params, model.amplitude, params, std, matrix, outcome, status,
+            start.pairs, start.series, start.params, model.amplitude, params, std, matrix, outcome, status,
         )  # fmt: skip
         return [params, std, outcome, status, matrix]
 

@@ -25,12 +25,27 @@ class SharedStart:
     mean
         Model of the mean spectrum, (filled channels,).
     projection
-        (multiple of 4, filled channels).
+        (rows, filled channels), float32 so that it stays in the nearest cache, times the residuals of a spectrum: its Gauss-Newton step (parameters up to a multiple of 4), then
+        one sum per pair of parameters, what is left of the residuals times the model's second derivative; filled to a multiple of 8.
+    pairs
+        (pairs, 3) parameters with a second derivative between them, and the amplitude both are scaled by, or -1.
+    series
+        (rows and one more, parameters up to a multiple of 8): what a product of two steps adds to the step (pairs), the inverse of
+        the normal matrix (parameters), and the weight of each parameter in a norm.
     """
 
     params: np.ndarray
     mean: np.ndarray
     projection: np.ndarray
+    pairs: np.ndarray
+    series: np.ndarray
+
+
+def no_start(n_params: int) -> SharedStart:
+    """Return what stands for a shared start where each position has its own."""
+    return SharedStart(
+        np.empty(n_params), np.empty(0), np.empty((0, 0), np.float32), np.empty((0, 3), np.int64), np.empty((0, 0))
+    )
 
 
 def evaluate_model(model: ComponentModel, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +170,7 @@ def _linear(
 
 
 def shared_start(model: ComponentModel, params: np.ndarray, variance: np.ndarray) -> SharedStart:
-    """Prepare the Gauss-Newton step at the fit of the mean spectrum.
+    """Prepare the first two orders of the optimum around the fit of the mean spectrum.
 
     Parameters
     ----------
@@ -172,9 +187,45 @@ def shared_start(model: ComponentModel, params: np.ndarray, variance: np.ndarray
     scale = np.sqrt(np.einsum("pi,i,pi->p", jacobian, weight, jacobian))
     scale[~(scale > 0.0)] = np.inf
     unit = jacobian / scale[:, None]
-    projection = np.zeros((params.size + (-params.size) % 4, value.size))
-    projection[free] = np.linalg.pinv((unit * weight) @ unit.T, rcond=1e-10) @ (unit * weight) / scale[:, None]
-    return SharedStart(params, mean, projection)
+    inverse = np.linalg.pinv((unit * weight) @ unit.T, rcond=1e-10)
+    step = inverse @ (unit * weight) / scale[:, None]
+    pairs, curves = _second_derivatives(model, params, rows, weight)
+    filled = params.size + (-params.size) % 4
+    n_pairs = len(pairs) + (-len(pairs) - filled) % 8
+    projection = np.zeros((filled + n_pairs, value.size))
+    projection[free] = step
+    projection[filled : filled + len(pairs)] = curves * weight - ((curves * weight) @ jacobian.T) @ step
+    series = np.zeros((n_pairs + filled + 1, filled + (-filled) % 8))
+    half = np.where(pairs[:, 0] == pairs[:, 1], 0.5, 1.0)
+    series[: len(pairs), free] = -half[:, None] * (curves @ step.T)
+    series[n_pairs + free[:, None], free] = inverse / np.outer(scale, scale)
+    spread = np.diag(series[n_pairs : n_pairs + filled])
+    series[-1, :filled] = np.divide(1.0, spread, out=np.zeros(filled), where=spread > 0.0)
+    return SharedStart(params, mean, projection.astype(np.float32), pairs, series)
+
+
+def _second_derivatives(
+    model: ComponentModel, params: np.ndarray, rows: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of parameters, amplitudes apart, and the model's second derivative to each, (pairs, filled channels).
+
+    One-sided differences of the derivatives: their error only moves a start.
+    """
+    shape = [p for p in model.free if model.amplitude[p, 0] == 0]
+    size = {p: 1e-5 * max(abs(params[p]), 1e-3) for p in shape}
+    moved = {p: evaluate_model(model, params + size[p] * np.eye(params.size)[p])[1] for p in shape}
+    pairs, curves = [], []
+    for k, a in enumerate(shape):
+        for b in shape[k:]:
+            curve = np.where(weight > 0.0, (moved[a][b] - rows[b]) / size[a], 0.0)
+            if not np.isfinite(curve).all() or np.abs(curve).max() <= 1e-6 * np.abs(rows[b]).max() / max(
+                abs(params[a]), 1e-3
+            ):
+                continue
+            owner = model.amplitude[a, 1] if model.amplitude[a, 1] == model.amplitude[b, 1] else -1
+            pairs.append((a, b, owner if owner >= 0 and model.amplitude[owner, 0] == 1 else -1))
+            curves.append(curve)
+    return np.array(pairs, np.int64).reshape(-1, 3), np.array(curves).reshape(-1, weight.size)
 
 
 def scaled_start(model: ComponentModel, params: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from phonon_eels.kernels.component_normal import form_normal, saturated_terms, s
 from phonon_eels.kernels.component_solve import back_substitute, element, factor, invert, set_element
 from phonon_eels.kernels.components import evaluate_components
 from phonon_eels.kernels.device import inlined, kernel
-from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, MAX_ITERATIONS, NO_DATA, POISSON, SINGULAR
+from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, MAX_ITERATIONS, POISSON, SINGULAR
 from phonon_eels.kernels.linear import copy_values
 
 NOT_IDENTIFIED = 5
@@ -31,6 +31,22 @@ N_VECTORS = 7
 N_COLUMNS = 7
 SQUARES = 3
 """Matrices of scratch."""
+
+
+@inlined(reducing=False)
+def copy_tile(source: np.ndarray, target: np.ndarray) -> int:
+    """Copy sixteen numbers, all read before the first is written: for all the compiler knows, both may be one."""
+    s0, s1, s2, s3, s4, s5, s6, s7 = (
+        source[0], source[1], source[2], source[3], source[4], source[5], source[6], source[7],
+    )  # fmt: skip
+    s8, s9, s10, s11, s12, s13, s14, s15 = (
+        source[8], source[9], source[10], source[11], source[12], source[13], source[14], source[15],
+    )  # fmt: skip
+    target[0], target[1], target[2], target[3] = s0, s1, s2, s3
+    target[4], target[5], target[6], target[7] = s4, s5, s6, s7
+    target[8], target[9], target[10], target[11] = s8, s9, s10, s11
+    target[12], target[13], target[14], target[15] = s12, s13, s14, s15
+    return 0
 
 
 @inlined(reducing=False)
@@ -51,9 +67,7 @@ def load_system(
     """
     for i in range(blocks):
         for j in range(i, blocks):
-            source, target = gram[i * blocks + j], upper[i * blocks + j]
-            for e in range(16):
-                target[e] = source[e]
+            copy_tile(gram[i * blocks + j], upper[i * blocks + j])
         tile = upper[i * blocks + i]
         tile[0] *= 1.0 + damping
         tile[5] *= 1.0 + damping
@@ -214,21 +228,6 @@ def left_over(predicted: float, last: float) -> float:
     return predicted
 
 
-@kernel
-def read_data(z: np.ndarray, mask: np.ndarray) -> tuple[int, bool]:
-    """Take channels without data out of the sums; return how many are left and whether they are all zero."""
-    used = 0
-    empty = True
-    for i in range(z.shape[0]):
-        if not (math.isfinite(z[i]) and mask[i] > 0.0 and math.isfinite(mask[i])):
-            z[i] = 0.0
-            mask[i] = 0.0
-        else:
-            used += 1
-            empty = empty and z[i] == 0.0
-    return used, empty
-
-
 @inlined(reducing=False)
 def of_the_data(likelihood: int, z: np.ndarray, mask: np.ndarray, shift_e: float, weight: np.ndarray) -> float:
     """Return what of the objective no model changes; for least squares write the weights, which none changes either."""
@@ -241,6 +240,8 @@ def of_the_data(likelihood: int, z: np.ndarray, mask: np.ndarray, shift_e: float
 @inlined(reducing=False)
 def conclude(
     likelihood: int,
+    z: np.ndarray,
+    shift_e: float,
     vectors: np.ndarray,
     value: float,
     n: int,
@@ -253,7 +254,7 @@ def conclude(
     outcome: np.ndarray,
 ) -> int:
     """Write standard deviations, covariance and the figures of the fit; return how many parameters are held at bounds."""
-    pearson, thin = squared_pulls(vectors[1], vectors[2])
+    pearson, thin = squared_pulls(z, shift_e if likelihood == POISSON else 0.0, vectors[0], vectors[1], vectors[2])
     inverse, held, diagonal = columns[0], columns[1], columns[3]
     outcome[0] = value
     outcome[1] = pearson
@@ -278,8 +279,9 @@ def conclude(
 
 @kernel
 def fit_components_one(
-    z: np.ndarray,  # (channels,) electrons; not finite where missing (set to 0 here)
-    mask: np.ndarray,  # (channels,) 1 or 0 (Poisson), or the inverse variances
+    z: np.ndarray,  # (channels,) electrons, 0 where missing
+    mask: np.ndarray,  # (channels,) 1 or 0 (Poisson), or the inverse variances; 0 where missing
+    used: float,  # channels with data, more than free parameters
     likelihood: int,
     shift_e: float,
     table: np.ndarray,
@@ -306,10 +308,8 @@ def fit_components_one(
     gradient, work, step = columns[0], columns[1:6], columns[3]
     trial = columns[6, : params.shape[0]]
     model, weight, pull = vectors[0], vectors[1], vectors[2]
-    outcome[3], empty = read_data(z, mask)
-    if outcome[3] <= n_free or empty:
-        return NO_DATA
-    allowed = tolerance * (outcome[3] - n_free)
+    outcome[3] = used
+    allowed = tolerance * (used - n_free)
     constant = of_the_data(likelihood, z, mask, shift_e, weight)
     slack = 1e-14 * abs(constant)
     evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
@@ -353,7 +353,9 @@ def fit_components_one(
         value -= predicted
         moved(params, bounds, index, n_free, step, params)
     outcome[4] = evaluations
-    n_held = conclude(likelihood, vectors, value, n_free, index, work, upper, matrices[2], covariance, std, outcome)
+    n_held = conclude(
+        likelihood, z, shift_e, vectors, value, n_free, index, work, upper, matrices[2], covariance, std, outcome
+    )
     if status == CONVERGED and n_held > 0:
         return AT_BOUND
     return NOT_IDENTIFIED if status == CONVERGED and vanished > 0 else status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phonon_eels.kernels.device import inlined, kernel, reducing_kernel
-from phonon_eels.kernels.elementary import log_one
+from phonon_eels.kernels.elementary import log_and_inverse, log_one
 from phonon_eels.kernels.likelihood import FLOOR_E, POISSON
 
 SMALLEST_NORMAL = 1e-300
@@ -20,12 +20,12 @@ def poisson_terms(
     for i in range(z.shape[0]):
         mean = max(model[i] + shift_e, FLOOR_E)
         shifted = z[i] + shift_e
-        w = mask[i] / mean
+        logarithm, inverse = log_and_inverse(mean)
+        w = mask[i] * inverse
         weight[i] = w
         pull[i] = w * (shifted - mean)
         model[i] = mean
-    for i in range(z.shape[0]):
-        total += mask[i] * (model[i] - (z[i] + shift_e) * log_one(model[i]))
+        total += mask[i] * (mean - shifted * logarithm)
     return 2.0 * total
 
 
@@ -160,11 +160,12 @@ def form_normal(
 
 
 @reducing_kernel
-def squared_pulls(weight: np.ndarray, pull: np.ndarray) -> tuple[float, float]:
-    """Return Pearson's chi-squared and the sum of the weights."""
+def squared_pulls(
+    z: np.ndarray, shift_e: float, model: np.ndarray, weight: np.ndarray, pull: np.ndarray
+) -> tuple[float, float]:
+    """Return Pearson's chi-squared and the sum of the weights; `model` holds the shift (0 for least squares)."""
     pearson, total = 0.0, 0.0
     for i in range(weight.shape[0]):
-        w = weight[i]
-        pearson += pull[i] * pull[i] / (w if w > 0.0 else 1.0)
-        total += w
+        pearson += pull[i] * (z[i] + shift_e - model[i])
+        total += weight[i]
     return pearson, total

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.component_fit import fit_components_one, read_data
+from phonon_eels.kernels.component_fit import fit_components_one
+from phonon_eels.kernels.component_start import shared_step
 from phonon_eels.kernels.device import inlined, kernel
 from phonon_eels.kernels.likelihood import NO_DATA
 
-LEAST_RATIO = 0.25
-"""A component this much weaker than in the mean (or weaker still) is moved as if it were as strong: the step is a start only."""
+LARGEST = 1.7976931348623157e308
 
 
 @inlined(reducing=False)
@@ -46,73 +46,31 @@ def read_counts(
 
 
 @inlined(reducing=True)
-def sums(z: np.ndarray, weight: np.ndarray, mean: np.ndarray) -> tuple[float, float]:
-    """Return the sums over the usable channels of the data and of the mean."""
-    above = below = 0.0
-    for i in range(mean.shape[0]):
-        use = 1.0 if weight[i] > 0.0 else 0.0
-        above += use * z[i]
-        below += use * mean[i]
-    return above, below
+def read_data(z: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Take channels without data out of the sums; return how many are left and the sum of their sizes."""
+    used = size = 0.0
+    for i in range(z.shape[0]):
+        usable = abs(z[i]) <= LARGEST and mask[i] > 0.0 and mask[i] <= LARGEST
+        value = z[i] if usable else 0.0
+        z[i] = value
+        mask[i] = mask[i] if usable else 0.0
+        used += 1.0 if usable else 0.0
+        size += abs(value)
+    return used, size
 
 
-@inlined(reducing=True)
-def project(projection: np.ndarray, first: int, residual: np.ndarray, out: np.ndarray) -> int:
-    """Write the products of four rows with the residuals."""
-    r0, r1, r2, r3 = projection[first], projection[first + 1], projection[first + 2], projection[first + 3]
-    a0 = a1 = a2 = a3 = 0.0
-    for i in range(residual.shape[0]):
-        r = residual[i]
-        a0 += r0[i] * r
-        a1 += r1[i] * r
-        a2 += r2[i] * r
-        a3 += r3[i] * r
-    out[first], out[first + 1], out[first + 2], out[first + 3] = a0, a1, a2, a3
-    return 0
-
-
-@kernel
-def shared_step(
-    z: np.ndarray,
-    weight: np.ndarray,
-    mean: np.ndarray,  # (channels,) model of the mean spectrum
-    projection: np.ndarray,  # (multiple of 4, channels) Gauss-Newton step per electron of residual
-    start: np.ndarray,  # (parameters,) fit of the mean spectrum
-    amplitude: np.ndarray,  # (parameters, 2): 1 amplitude, 2 its logarithm, else 0; parameter that scales this one, or -1
-    bounds: np.ndarray,
-    residual: np.ndarray,  # scratch (channels,)
-    change: np.ndarray,  # scratch (multiple of 4,)
-    params: np.ndarray,
-) -> float:
-    """Start from the fit of the mean spectrum, scaled to these counts, by one step whose matrix all spectra share."""
-    above, below = sums(z, weight, mean)
-    ratio = above / below if below > 0.0 and above > 0.0 else 1.0
-    scale = 1.0 / ratio
-    for i in range(mean.shape[0]):
-        use = 1.0 if weight[i] > 0.0 else 0.0
-        residual[i] = use * (z[i] * scale - mean[i])
-    for p in range(0, projection.shape[0], 4):
-        project(projection, p, residual, change)
-    n_params = start.shape[0]
-    for p in range(n_params):
-        params[p] = change[p]
-    for p in range(n_params):
-        if amplitude[p, 0] == 0:
-            k = amplitude[p, 1]
-            relative = 1.0
-            if k >= 0 and start[k] != 0.0:
-                relative = max(1.0 + params[k] / start[k], LEAST_RATIO)
-            params[p] = start[p] + params[p] / relative
-    for p in range(n_params):
-        if amplitude[p, 0] == 1:
-            value = start[p] + params[p]
-            if bounds[0, p] >= 0.0:
-                value = max(value, 0.05 * start[p])  # a peak that starts at 0 has no centre to fit
-            params[p] = ratio * value
-        elif amplitude[p, 0] == 2:
-            params[p] = start[p] + params[p] + math.log(ratio)
-        params[p] = min(max(params[p], bounds[0, p]), bounds[1, p])
-    return ratio
+@inlined(reducing=False)
+def no_result(params: np.ndarray, std: np.ndarray, outcome: np.ndarray, covariance: np.ndarray) -> int:
+    """Write that nothing is known."""
+    for k in range(params.shape[0]):
+        params[k] = math.nan
+        std[k] = math.nan
+    for k in range(outcome.shape[0]):
+        outcome[k] = math.nan
+    for a in range(covariance.shape[0]):
+        for b in range(covariance.shape[0]):
+            covariance[a, b] = math.nan
+    return NO_DATA
 
 
 @kernel
@@ -139,6 +97,8 @@ def fit_components_position(
     max_evaluations: int,
     mean: np.ndarray,  # (filled window,), or (0,): `params` holds the starts
     projection: np.ndarray,
+    pairs: np.ndarray,
+    series: np.ndarray,
     start: np.ndarray,
     amplitude: np.ndarray,
     params: np.ndarray,  # in: starts, out: estimates (positions, parameters)
@@ -164,22 +124,17 @@ def fit_components_position(
     for i in range(n, z.shape[0]):
         z[i] = 0.0
         weight[i] = 0.0
+    matrix = covariance[p if covariance.shape[1] > 0 else 0]
+    used, size = read_data(z, weight)
+    if used <= n_free or size == 0.0:
+        status[p] = no_result(params[p], std[p], outcome[p], matrix)
+        return NO_DATA
     if mean.shape[0] > 0:
-        read_data(z, weight)
-        shared_step(z, weight, mean, projection, start, amplitude, bounds, vectors[0], columns[0], params[p])
-    wanted = covariance.shape[1] > 0
-    matrix = covariance[p if wanted else 0]
+        shared_step(
+            z, weight, mean, projection, pairs, series, start, amplitude, bounds, vectors[0], columns, params[p]
+        )
     status[p] = fit_components_one(
-        z, weight, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index, n_free, tolerance,
+        z, weight, used, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index, n_free, tolerance,
         max_evaluations, params[p], std[p], matrix, rows, vectors, matrices, columns, outcome[p],
     )  # fmt: skip
-    if status[p] == NO_DATA:
-        for k in range(params.shape[1]):
-            params[p, k] = math.nan
-            std[p, k] = math.nan
-        for k in range(outcome.shape[1]):
-            outcome[p, k] = math.nan
-        for a in range(matrix.shape[0]):
-            for b in range(matrix.shape[0]):
-                matrix[a, b] = math.nan
     return int(status[p])

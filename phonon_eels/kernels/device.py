@@ -64,7 +64,7 @@ def _compiled(function: Function, fastmath: set[str], *, forceinline: bool = Fal
     njit: Any = numba.njit  # its types know no `_nrt`
     compiled: Any = njit(
         error_model="numpy", nogil=True, fastmath=fastmath, forceinline=forceinline, _nrt=counted,
-        pipeline_class=_WideCompiler,
+        pipeline_class=_WideCompiler, no_cfunc_wrapper=True,  # for callers in C, of which there are none
     )(function)  # fmt: skip
     compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
     return cast("Function", compiled)

@@ -15,8 +15,8 @@ Array = np.ndarray
 @cuda.jit(cache=True)
 def components_kernel(
     counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index,
-    n_free, tolerance, max_evaluations, mean, projection, start, amplitude, params, std, covariance, outcome, status, z, weight,
-    rows, vectors, matrices, columns, no_bad, no_variance,
+    n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std, covariance, outcome, status, z,
+    weight, rows, vectors, matrices, columns, no_bad, no_variance,
 ):  # fmt: skip
     """Fit the spectrum of this thread."""
     p = cuda.grid(1)
@@ -33,8 +33,8 @@ def components_kernel(
                 columns[a, b, p] = 0.0
         fit_components_position(
             p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis,
-            channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, start, amplitude, params, std, covariance,
-            outcome, status, z[:, p], weight[:, p], rows[:, :, p], vectors[:, :, p], matrices[:, :, :, p], columns[:, :, p],
+            channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
+            covariance, outcome, status, z[:, p], weight[:, p], rows[:, :, p], vectors[:, :, p], matrices[:, :, :, p], columns[:, :, p],
             no_bad, no_variance,
         )  # fmt: skip
 
@@ -42,8 +42,8 @@ def components_kernel(
 def components_call(
     counts: Array, bad: Array, variance: Array, mask: Array, first: int, gain: float, dark: float, likelihood: int,
     shift_e: float, table: Array, owner: Array, affine: Array, bounds: Array, axis: Array, channel_mev: float, index: Array,
-    n_free: int, tolerance: float, max_evaluations: int, mean: Array, projection: Array, start: Array, amplitude: Array,
-    params: Array, std: Array, covariance: Array, outcome: Array, status: Array,
+    n_free: int, tolerance: float, max_evaluations: int, mean: Array, projection: Array, pairs: Array, series: Array,
+    start: Array, amplitude: Array, params: Array, std: Array, covariance: Array, outcome: Array, status: Array,
 ) -> Call:  # fmt: skip
     """Return the call of the kernel for the arguments of `fit_components_block`.
 
@@ -58,10 +58,10 @@ def components_call(
             Given(counts), Given(bad), Given(variance), Shared(mask), int(first), float(gain), float(dark), int(likelihood),
             float(shift_e), Shared(table), Shared(owner), Shared(affine), Shared(bounds), Shared(axis), float(channel_mev),
             Shared(index), int(n_free), float(tolerance), int(max_evaluations), Shared(mean), Shared(projection),
-            Shared(start), Shared(amplitude), Changed(params), Made(std), Made(wanted), Made(outcome), Made(status),
+            Shared(pairs), Shared(series), Shared(start), Shared(amplitude), Changed(params), Made(std), Made(wanted), Made(outcome), Made(status),
             Scratch((filled,)), Scratch((filled,)), Scratch((n_params + 1, filled)), Scratch((N_VECTORS, filled)),
             Scratch((SQUARES, blocks * blocks, 16)),
-            Scratch((N_COLUMNS, max(4 * blocks, projection.shape[0], n_params))),
+            Scratch((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params))),
             Shared(np.empty(0, np.bool_)), Shared(np.empty(0)),
         ),
     )  # fmt: skip

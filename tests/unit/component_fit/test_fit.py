@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from phonon_eels.component_fit import passes
 from phonon_eels.component_fit.fit import fit_components
 from phonon_eels.component_fit.model import Component, Tie, build_model
 from phonon_eels.component_fit.result import STATUS_WORDS
-from phonon_eels.component_fit.start import evaluate_model
+from phonon_eels.component_fit.start import evaluate_model, shared_start
 from phonon_eels.errors import ConfigError, DataError
 from phonon_eels.kernels.likelihood import POISSON
 from tests.unit.component_fit.made_up import ENERGIES, TRUTH, counts, expected, three_gaussians
@@ -255,3 +257,18 @@ def test_what_makes_no_sense_is_said(change, message):
 def test_a_scan_without_data_is_refused():
     with pytest.raises(DataError, match="0 usable channels"):
         fit_components(np.full((2, 180), np.nan), ENERGIES, three_gaussians())
+
+
+def test_the_second_order_of_the_start_saves_evaluations():
+    random = np.random.default_rng(3)
+    moved = np.tile(TRUTH, (200, 1))
+    moved[:, [0, 3, 6]] *= random.uniform(0.7, 1.4, (200, 3))
+    moved[:, [1, 4, 7]] += random.normal(0.0, 0.5, (200, 3))
+    cube = random.poisson([expected(three_gaussians(), p) for p in moved])[None].astype(float)
+    model = build_model(three_gaussians(), ENERGIES)
+    problem = passes.Problem(model, cube, None, None, np.ones(180), 0, 1.0, 0.0, 0.0, POISSON, passes.TOLERANCE, 60)
+    start = shared_start(model, TRUTH, cube[0].mean(axis=0))
+    first = replace(start, pairs=start.pairs[:0])
+    most, least = (passes.run_positions(problem, CpuBackend(1), shared=s) for s in (first, start))
+    assert least[2][..., 4].mean() < most[2][..., 4].mean() - 0.4
+    np.testing.assert_allclose(least[2][..., 0], most[2][..., 0], rtol=2e-6)
