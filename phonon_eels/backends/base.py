@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 Progress = Callable[[int, int], None]
+Take = Callable[[int, Any], None]
 
 
 class Backend(Protocol):
@@ -42,6 +43,7 @@ class Backend(Protocol):
         arrays: Sequence[Any],
         *,
         progress: Progress | None = None,
+        take: Take | None = None,
     ) -> list[Any]:
         """Call ``function(first_row, *blocks)`` on consecutive blocks of rows and return the results in order.
 
@@ -53,6 +55,8 @@ class Backend(Protocol):
             Arrays (numpy or dask) with rows as first axis, or None (handed on as None).
         progress
             Called with (rows done, rows in all).
+        take
+            Given the first row and the result of each block as they come, in any order; then none is kept, and the list is empty.
         """
         ...
 

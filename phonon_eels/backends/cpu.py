@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from phonon_eels.backends.base import Progress
+from phonon_eels.backends.base import Progress, Take
 
 BLOCK_BYTES = 16_000_000  # large enough to hide task overhead, small enough for many threads in 2 GB
 
@@ -42,6 +42,7 @@ class CpuBackend:
         arrays: Sequence[Any],
         *,
         progress: Progress | None = None,
+        take: Take | None = None,
     ) -> list[Any]:
         """Call ``function(first_row, *blocks)`` on consecutive blocks of rows; see `Backend`."""
         first = next(array for array in arrays if array is not None)
@@ -51,8 +52,12 @@ class CpuBackend:
         # Several rounds of a few blocks: progress can be shown, and never more blocks than that are in memory.
         for start in range(0, len(spans), self.blocks_at_once):
             together = spans[start : start + self.blocks_at_once]
-            compute = self._by_dask if lazy else self._by_threads
-            results += compute(function, arrays, together)
+            found = (self._by_dask if lazy else self._by_threads)(function, arrays, together)
+            if take is None:
+                results += found
+            else:
+                for (low, _), result in zip(together, found, strict=True):
+                    take(low, result)
             if progress is not None:
                 progress(together[-1][1], first.shape[0])
         return results

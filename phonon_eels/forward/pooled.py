@@ -6,14 +6,15 @@ shape and background marginalised; the shared values solve the summed score equa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
 from phonon_eels.forward.scan import ScanFit
 
+STRIP_ROWS = 64
 MIN_BLOCKS = 4
 MAX_BLOCKS = 16
 Axis = int
@@ -46,10 +47,10 @@ def local_energies(
     assert fit.information is not None
     modes = energies_mev.shape[2]
     kept = usable[:, :, None]
-    information = np.where(kept[..., None], np.nan_to_num(fit.information[..., :modes, :modes]), 0.0)
-    absolute = np.where(kept, np.nan_to_num(fit.score[..., :modes]), 0.0) + np.einsum(
-        "rcij,rcj->rci", information, energies_mev
-    )
+    information = np.nan_to_num(fit.information[..., :modes, :modes])
+    information[~usable] = 0.0
+    absolute = np.where(kept, np.nan_to_num(fit.score[..., :modes]), 0.0)
+    absolute += np.einsum("rcij,rcj->rci", information, energies_mev)
     common = np.linalg.lstsq(information.sum(axis=(0, 1)), absolute.sum(axis=(0, 1)), rcond=None)[0]
     rest = absolute - np.einsum("rcij,j->rci", information, common)
     spread = _spread(rest, information, window)
@@ -57,11 +58,15 @@ def local_energies(
     result = np.broadcast_to(common, energies_mev.shape).copy()
     if varying.size == 0:
         return result
-    size = window[0] * window[1]
-    near = size * uniform_filter(rest[..., varying], size=(*window, 1), mode="constant") - rest[..., varying]
-    block = information[..., varying[:, None], varying[None, :]]
-    total = size * uniform_filter(block, size=(*window, 1, 1), mode="constant") - block
-    result[..., varying] += np.linalg.solve(total + np.diag(spread[varying] ** -2.0), near[..., None])[..., 0]
+    size, half = window[0] * window[1], window[0] // 2
+    for low in range(0, len(rest), STRIP_ROWS):  # the sums over windows of a whole scan would take as much again
+        first, last = max(low - half, 0), min(low + STRIP_ROWS + half, len(rest))
+        own = slice(low - first, min(low + STRIP_ROWS, len(rest)) - first)
+        score, block = rest[first:last, :, varying], information[first:last, :, varying[:, None], varying[None, :]]
+        near = size * uniform_filter(score, size=(*window, 1), mode="constant") - score
+        total = size * uniform_filter(block, size=(*window, 1, 1), mode="constant") - block
+        step = np.linalg.solve(total[own] + np.diag(spread[varying] ** -2.0), near[own][..., None])[..., 0]
+        result[low : low + STRIP_ROWS, :, varying] += step
     return result
 
 
@@ -120,28 +125,37 @@ class BlockSums:
     n_positions: np.ndarray
 
 
-def block_sums(fit: ScanFit, usable: np.ndarray, axis: Axis) -> BlockSums:
-    """Sum scores, information and areas over blocks of neighbouring rows or columns."""
+def row_sums(fit: ScanFit, usable: np.ndarray) -> np.ndarray:
+    """Sum what `block_sums` needs over blocks of neighbouring columns, row by row, so that chunks leave no trace.
+
+    Returns
+    -------
+    np.ndarray
+        (rows, blocks, values), the values those of `BlockSums` one after the other.
+    """
     assert fit.score is not None
     assert fit.information is not None
     assert fit.area_slope is not None
-    n = usable.shape[axis]
-    n_blocks = int(np.clip(n // 4, min(MIN_BLOCKS, n), MAX_BLOCKS))
-    edges = np.linspace(0, n, n_blocks + 1).astype(int)
+    values = [fit.score, fit.information, fit.areas(), fit.area_slope, fit.areas(fit.std) ** 2, usable.astype(float)]
+    flat = np.concatenate([array.reshape(*usable.shape, -1) for array in values], axis=2)
+    kept = np.where(usable[..., None], np.nan_to_num(flat), 0.0)
+    return np.add.reduceat(kept, _block_edges(usable.shape[1])[:-1], axis=1)
 
-    def summed(values: np.ndarray) -> np.ndarray:
-        kept = np.where(usable.reshape(*usable.shape, *[1] * (values.ndim - 2)), np.nan_to_num(values), 0.0)
-        spans = list(pairwise(edges))
-        return np.stack([np.take(kept, range(low, high), axis=axis).sum(axis=1).sum(axis=0) for low, high in spans])
 
-    return BlockSums(
-        summed(fit.score),
-        summed(fit.information),
-        summed(fit.areas()),
-        summed(fit.area_slope),
-        summed(fit.areas(fit.std) ** 2),
-        summed(usable.astype(float)),
-    )
+def block_sums(sums: np.ndarray, modes: int, axis: Axis) -> BlockSums:
+    """Sum over blocks of neighbouring rows or columns what `row_sums` has summed over rows, (rows, blocks, values)."""
+    if axis == COLUMNS:
+        total = sums.sum(axis=0)
+    else:
+        total = np.add.reduceat(sums.sum(axis=1), _block_edges(len(sums))[:-1], axis=0)
+    shapes = [(2 * modes,), (2 * modes, 2 * modes), (modes,), (modes, 2 * modes), (modes,), ()]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = np.split(total, ends[:-1], axis=1)
+    return BlockSums(*(part.reshape(len(total), *shape) for part, shape in zip(parts, shapes, strict=True)))
+
+
+def _block_edges(n: int) -> np.ndarray:
+    return np.linspace(0, n, int(np.clip(n // 4, min(MIN_BLOCKS, n), MAX_BLOCKS)) + 1).astype(int)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from phonon_eels.backends.spectra import NO_CHANNEL, fit_block
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.kernels.forward import N_LOCAL, N_SHAPE
-from phonon_eels.kernels.likelihood import NO_DATA
+from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, NO_DATA
 from phonon_eels.spectrum_image import SpectrumImage
 
 NO_ZERO_LOSS = 5
@@ -85,7 +86,10 @@ class ScanFit:
     status
         (rows, columns), see `STATUS_MEANINGS`.
     score, information, area_slope
-        Of the modes' energies and widths with everything else marginalised: (rows, columns, 2M), (…, 2M, 2M), (…, M, 2M); or None.
+        Of the modes' energies and widths with everything else marginalised: (rows, columns, 2M), (…, 2M, 2M), (…, M, 2M); or of
+        the energies alone, (rows, columns, M), (…, M, M), (…, M, M); or None.
+    sums
+        (rows, …) what a caller summed up of each row while everything was at hand (`fit_scan(reduce=…)`); or None.
     """
 
     params: np.ndarray
@@ -103,6 +107,26 @@ class ScanFit:
     area_slope: np.ndarray | None = None
     intervals: np.ndarray | None = None
     interval_kind: np.ndarray | None = None
+    sums: np.ndarray | None = None
+
+    def of_energies(self) -> ScanFit:
+        """Return the fit with score, information and slopes of the energies alone: a quarter of their memory."""
+        assert self.score is not None
+        assert self.information is not None
+        assert self.area_slope is not None
+        m = slice(self.n_modes)
+        return replace(
+            self,
+            score=self.score[..., m].copy(),
+            information=self.information[..., m, m].copy(),
+            area_slope=self.area_slope[..., m].copy(),
+        )
+
+    def at(self, rows: slice) -> ScanFit:
+        """Return some rows of it, as views."""
+        arrays: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        arrays.update({name: array[rows] for name, array in arrays.items() if array is not None})
+        return ScanFit(**arrays)
 
     def replaced(self, where: np.ndarray, other: ScanFit) -> ScanFit:
         """Return the fit with the positions `where`, (rows, columns), taken from another."""
@@ -129,6 +153,15 @@ class ScanFit:
         return (self.params if values is None else values)[:, :, first : first + self.n_modes]
 
 
+Reduce = Callable[[slice, ScanFit], ScanFit]
+"""Makes less of a block of rows: called with the rows and their fit."""
+
+
+def without_slopes(here: slice, fit: ScanFit) -> ScanFit:
+    """Let go of the areas' slopes, a third of a profile, where only scores are asked for."""
+    return replace(fit, area_slope=None)
+
+
 def electrons(image: SpectrumImage) -> tuple[float, float]:
     """Return gain and dark level that turn the image's numbers into electrons; images with a variance are in electrons already."""
     return (1.0, 0.0) if image.variance is not None else (image.noise.gain, image.noise.dark_level)
@@ -148,6 +181,8 @@ def fit_scan(
     profile_below: float | None = None,
     max_iterations: int = 40,
     progress: Progress | None = None,
+    reduce: Reduce | None = None,
+    retry_starts: Callable[[slice], np.ndarray] | None = None,
 ) -> ScanFit:
     """Fit every position.
 
@@ -164,6 +199,11 @@ def fit_scan(
     profile_below
         Also return intervals of the energies, by profile likelihood where an area is below this many of its deviations;
         None for none.
+    reduce
+        What to keep of each block of rows, applied where the block was fitted: all of a profile takes 2 kB a position.
+    retry_starts
+        Gives starts, (rows, columns, parameters), of rows: positions that end badly are tried once more from there, with three
+        times the iterations.
 
     Raises
     ------
@@ -178,60 +218,104 @@ def fit_scan(
     rows, columns = image.shape[:2]
     n_params, modes = model.n_params, model.n_modes
     start = np.broadcast_to(starts, (rows, columns, n_params))
-    lower, upper = model.bounds()
-    precision = model.prior_precision(energy_prior_std_mev)
+    (lower, upper), precision = model.bounds(), model.prior_precision(energy_prior_std_mev)
     mean = model.prior_mean(prior_energies_mev)
-    lags, background = model.lags, model.background
-    gain, dark = electrons(image)
-    reference = model.reference
-    if alignment.frames is not None:
-        if backend.name == "cuda":
-            raise DataError(
-                "sums of frames at their own zero-loss origins are fitted on the processor only: use device cpu, or "
-                "register_frames.fast_path=true"
-            )
-        shape = np.broadcast_to(reference[:N_SHAPE], (rows, columns, N_SHAPE))
-        reference = np.concatenate([shape, alignment.frames], axis=2)
-    fitted = np.broadcast_to(np.asarray(free_energies), (rows, columns, modes))
-    common = np.broadcast_to(model.free(False), (rows, columns, n_params))
-    free = np.concatenate([common[..., : N_LOCAL + modes], fitted, np.zeros_like(fitted)], axis=2).astype(np.int8)
+    lags, background, (gain, dark) = model.lags, model.background, electrons(image)
+    reference, free = _references(model, alignment, backend), _free(model, np.asarray(free_energies), (rows, columns))
 
-    def fit_rows(
-        first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None
-    ) -> list[np.ndarray]:
+    def fit_rows(first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None) -> ScanFit:
         n = counts.shape[0] * columns
         here = slice(first_row, first_row + counts.shape[0])
-        params = np.array(start[here], dtype=float).reshape(n, n_params)
-        params[:, 1] = alignment.shift_mev[here].ravel()
-        std, outcome = np.empty((n, n_params)), np.empty((n, 7))
-        status = np.empty(n, np.int64)
-        kept = n if profile else 0
-        score, information = np.empty((kept, 2 * modes)), np.empty((kept, 2 * modes, 2 * modes))
-        slope = np.empty((kept, modes, 2 * modes))
-        ends = np.empty((0 if profile_below is None else n, modes, 4))
-        kinds = np.empty((0 if profile_below is None else n, modes), np.int64)
-        backend.run(
-            fit_block, _flat(counts, float), _flat(bad, bool), _flat(variance, float), alignment.channel[here].ravel(), gain, dark,
-            model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
-            _own(reference, here), background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
-            np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, max_iterations, params, std, outcome, status,
-            score, information, slope, profile_below or 0.0, SHOWN_SIGMA, ends, kinds,
-        )  # fmt: skip
-        status[~alignment.found[here].ravel()] = NO_ZERO_LOSS
-        return [params, std, outcome, status, ends, kinds, score, information, slope]
+        data = (_flat(counts, float), _flat(bad, bool), _flat(variance, float))
 
-    parts = backend.map_rows(fit_rows, [image.counts, image.bad, image.variance], progress=progress)
-    whole = [np.concatenate([part[k] for part in parts]) for k in range(9)]
-    shaped = [array.reshape(rows, columns, *array.shape[1:]) if array.size else None for array in whole]
-    params, std, outcome, status = whole[0], whole[1], whole[2], whole[3]
-    params, std, outcome, status = (a.reshape(rows, columns, *a.shape[1:]) for a in (params, std, outcome, status))
-    params[status == NO_DATA] = np.nan
-    o = outcome
-    return ScanFit(
-        params, std, o[..., 0], o[..., 1], o[..., 2], o[..., 3], o[..., 4], o[..., 5], o[..., 6], status.astype(np.int16),
-        score=shaped[6], information=shaped[7], area_slope=shaped[8], intervals=shaped[4],
-        interval_kind=None if shaped[5] is None else shaped[5].astype(np.int16),
-    )  # fmt: skip
+        def fit_from(starts: np.ndarray, channel: np.ndarray, iterations: int) -> ScanFit:
+            params = np.array(starts, dtype=float).reshape(n, n_params)
+            params[:, 1] = alignment.shift_mev[here].ravel()
+            std, outcome, status = np.empty((n, n_params)), np.empty((n, 7)), np.empty(n, np.int64)
+            kept, told = n if profile else 0, n if profile_below is not None else 0
+            score, information = np.empty((kept, 2 * modes)), np.empty((kept, 2 * modes, 2 * modes))
+            slope, ends, kinds = (
+                np.empty((kept, modes, 2 * modes)),
+                np.empty((told, modes, 4)),
+                np.empty((told, modes), np.int64),
+            )
+            backend.run(
+                fit_block, *data, channel.ravel(), gain, dark,
+                model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
+                _own(reference, here), background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
+                np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, iterations, params, std, outcome, status,
+                score, information, slope, profile_below or 0.0, SHOWN_SIGMA, ends, kinds,
+            )  # fmt: skip
+            status[~alignment.found[here].ravel()] = NO_ZERO_LOSS
+            params[status == NO_DATA] = np.nan
+            flat = [
+                params,
+                std,
+                *outcome.T,
+                status.astype(np.int16),
+                score,
+                information,
+                slope,
+                ends,
+                kinds.astype(np.int16),
+            ]
+            shaped = [a.reshape(-1, columns, *a.shape[1:]) if a.size else None for a in flat]
+            return ScanFit(*cast("list[np.ndarray]", shaped))
+
+        fit = fit_from(start[here], alignment.channel[here], max_iterations)
+        again = ~np.isin(fit.status, (CONVERGED, AT_BOUND, NO_ZERO_LOSS))
+        if retry_starts is not None and again.any():
+            channel = np.where(again, alignment.channel[here], NO_CHANNEL)
+            second = fit_from(retry_starts(here), channel, 3 * max_iterations)
+            fit = fit.replaced(again & np.isin(second.status, (CONVERGED, AT_BOUND)), second)
+        return fit if reduce is None else reduce(here, fit)
+
+    whole = _Whole(rows)
+    backend.map_rows(fit_rows, [image.counts, image.bad, image.variance], progress=progress, take=whole.take)
+    return whole.fit()
+
+
+def _references(model: ForwardModel, alignment: Alignment, backend: Backend) -> np.ndarray:
+    """Return the model's zero-loss reference, or one for each position where frames were added at their own origins."""
+    if alignment.frames is None:
+        return model.reference
+    if backend.name == "cuda":
+        raise DataError(
+            "sums of frames at their own zero-loss origins are fitted on the processor only: use device cpu, or "
+            "register_frames.fast_path=true"
+        )
+    shape = np.broadcast_to(model.reference[:N_SHAPE], (*alignment.channel.shape, N_SHAPE))
+    return np.concatenate([shape, alignment.frames], axis=2)
+
+
+def _free(model: ForwardModel, free_energies: np.ndarray, scan: tuple[int, int]) -> np.ndarray:
+    """Return which parameters are fitted where, (rows, columns, parameters)."""
+    fitted = np.broadcast_to(free_energies, (*scan, model.n_modes))
+    common = np.broadcast_to(model.free(False), (*scan, model.n_params))
+    return np.concatenate([common[..., : N_LOCAL + model.n_modes], fitted, np.zeros_like(fitted)], axis=2).astype(
+        np.int8
+    )
+
+
+class _Whole:
+    """A scan's fit, filled block by block as they come, so that nothing is held twice."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._arrays: dict[str, Any] = {}
+
+    def take(self, first_row: int, block: ScanFit) -> None:
+        """Write a block of rows."""
+        for part in fields(block):
+            array = getattr(block, part.name)
+            if array is not None:
+                if part.name not in self._arrays:
+                    self._arrays[part.name] = np.empty((self._rows, *array.shape[1:]), array.dtype)
+                self._arrays[part.name][first_row : first_row + len(array)] = array
+
+    def fit(self) -> ScanFit:
+        """Return the whole."""
+        return ScanFit(**self._arrays)
 
 
 def _own(reference: np.ndarray, here: slice) -> np.ndarray:
@@ -243,76 +327,3 @@ def _flat(block: np.ndarray | None, kind: type) -> np.ndarray:
     if block is None:
         return np.empty((0, 0), dtype=kind)
     return np.ascontiguousarray(block, dtype=kind).reshape(-1, block.shape[-1])
-
-
-def aligned_sums(
-    image: SpectrumImage,
-    alignment: Alignment,
-    first_channel: int,
-    n_channels: int,
-    weights: np.ndarray,
-    backend: Backend,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum spectra over positions with weights, each moved by whole channels to its zero-loss channel.
-
-    Parameters
-    ----------
-    weights
-        (groups, rows, columns) of non-negative or signed weights.
-
-    Returns
-    -------
-    sums, squares
-        (groups, channels) weighted sums of electrons, and the sums of weights² · electrons' variance.
-        Sums are formed per row and added in row order, so blocks and threads leave no trace.
-        A channel missing at a position (spike, axis end) takes the row's mean of that channel, weighted alike.
-    """
-    gain, dark = electrons(image)
-    shift_e = 0.0 if image.variance is not None else image.noise.read_noise_e**2
-
-    def sum_rows(
-        first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None
-    ) -> list[np.ndarray]:
-        results = []
-        for r in range(counts.shape[0]):
-            row = first_row + r
-            z, var = np.full((2, counts.shape[1], n_channels), np.nan)
-            for c in range(counts.shape[1]):
-                zero = alignment.channel[row, c]
-                if zero == NO_CHANNEL:
-                    continue
-                low = zero + first_channel
-                inside = slice(max(low, 0), min(low + n_channels, counts.shape[2]))
-                if inside.stop <= inside.start:
-                    continue
-                target = slice(inside.start - low, inside.stop - low)
-                z[c, target] = (counts[r, c, inside] - dark) / gain
-                if variance is not None:
-                    var[c, target] = variance[r, c, inside]
-                if bad is not None:
-                    z[c, target][bad[r, c, inside]] = np.nan
-            results.append(_weighted(z, var if variance is not None else None, weights[:, row], shift_e))
-        return results
-
-    parts = [
-        row
-        for block in backend.map_rows(sum_rows, [image.counts, image.bad, image.variance], progress=progress)
-        for row in block
-    ]
-    stacked = np.stack(parts)  # (rows, 2, groups, channels)
-    total = np.zeros(stacked.shape[1:])
-    for row in stacked:
-        total += row
-    return total[0], total[1]
-
-
-def _weighted(z: np.ndarray, var: np.ndarray | None, weights: np.ndarray, shift_e: float) -> np.ndarray:
-    usable = np.isfinite(z)
-    present = usable.any(axis=1)
-    counted = np.where(usable, z, 0.0)
-    n_usable = usable.sum(axis=0)
-    mean = np.divide(counted.sum(axis=0), n_usable, out=np.zeros(z.shape[1]), where=n_usable > 0)
-    filled = np.where(usable, counted, mean) * present[:, None]
-    variance = np.where(usable, counted, mean) + shift_e if var is None else np.where(np.isfinite(var), var, 0.0)
-    return np.stack([weights @ filled, (weights**2) @ (np.maximum(variance, 0.0) * present[:, None])])

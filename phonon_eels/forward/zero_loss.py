@@ -11,7 +11,8 @@ from phonon_eels.backends.zero_loss import find_peaks_block, score_block
 from phonon_eels.errors import DataError
 from phonon_eels.forward.background import make_background
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.forward.scan import Alignment, ScanFit, aligned_sums, electrons, fit_scan
+from phonon_eels.forward.scan import Alignment, ScanFit, electrons, fit_scan
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, NO_DATA
 from phonon_eels.kernels.lineshapes import split_pearson7, split_pearson7_area

@@ -1,7 +1,8 @@
 """How much memory and time a step takes, by the size of the scan: what the workflow asks a scheduler for.
 
-The models are linear in positions and threads. Memory is rounded up from two measured sizes (all steps in one process: 0.4 to
-0.6 GB at 32 × 32 × 512, 1.1 GB at 256 × 256 × 1024 with two threads); times are generous. `logs/{step}.json` tells what each step really took,
+The models are linear in positions and threads. Memory is rounded up from measured sizes (all steps in one process: 0.4 to
+0.6 GB at 32 × 32 × 512, 1.1 GB at 256 × 256 × 1024 with two threads; `fit_peaks` of six modes from 65,536 to 262,144 positions
+2.3 kB each, 2.7 with profile likelihood); times are generous. `logs/{step}.json` tells what each step really took,
 and a job that is killed nevertheless runs again with twice as much.
 """
 
@@ -69,8 +70,8 @@ _COSTS: Mapping[str, Cost] = {
     "align_zlp": Cost(400, 120, 1_000, 15, 1.0),
     "denoise": Cost(500, 250, 4_000, 15, 20.0),
     "deconvolve": Cost(400, 200, 1_000, 15, 20.0),
-    "fit_peaks": Cost(500, 150, 4_000, 20, 3.0),
-    "measure_modulation": Cost(500, 150, 5_000, 30, 3.0),
+    "fit_peaks": Cost(400, 120, 2_900, 20, 3.0),
+    "measure_modulation": Cost(400, 120, 7_000, 30, 3.0),
     "report": Cost(600, 20, 5_000, 60, 0.3),
 }
 
@@ -100,11 +101,13 @@ def memory_mb(size: ScanSize, step: str | None, threads: int) -> int:
     step
         Name of the step; None: all of them in one process.
     """
+    return -(-round(_SPARE * expected_mb(size, step, threads)) // _ROUND_MB) * _ROUND_MB
+
+
+def expected_mb(size: ScanSize, step: str | None, threads: int) -> float:
+    """Return the memory that a step holds at most by its model, in MB, without what is asked for to spare."""
     costs = [_cost(step)] if step is not None else [_cost(entry.name) for entry in REGISTRY]
-    largest = max(
-        cost.base_mb + threads * cost.thread_mb + size.positions * cost.position_bytes / 1e6 for cost in costs
-    )
-    return -(-round(_SPARE * largest) // _ROUND_MB) * _ROUND_MB
+    return max(cost.base_mb + threads * cost.thread_mb + size.positions * cost.position_bytes / 1e6 for cost in costs)
 
 
 def runtime_min(size: ScanSize, step: str | None, threads: int) -> int:

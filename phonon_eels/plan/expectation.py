@@ -18,7 +18,7 @@ from phonon_eels.kernels.lineshapes import split_pearson7_area
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.lattice.stack import Stack, planes_between, stack_of
 from phonon_eels.spectrum_image import EnergyAxis, NoiseModel, ScanAxis, SpectrumImage
-from phonon_eels.steps.fit_peaks import prior_stds
+from phonon_eels.steps.position_fits import prior_stds
 from phonon_eels.units import ELEMENTARY_CHARGE_C, FWHM_PER_SIGMA, thermal_energy_mev
 
 C_SAMPLES = 40

@@ -14,7 +14,7 @@ from phonon_eels.lattice.modulation import UnitFit
 from phonon_eels.plan.expectation import Expectation, stack_of_plan
 from phonon_eels.plan.planes import positions_per_unit, unit_std_mev, units_per_scan
 from phonon_eels.plan.power import detectable_amplitude
-from phonon_eels.steps.fit_peaks import prior_stds
+from phonon_eels.steps.position_fits import prior_stds
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.backends.spectra import NO_CHANNEL
 from phonon_eels.component_fit.result import STATUS_WORDS
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
 from phonon_eels.forward.information import sensitivities, vacuum_deviations
-from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel, fit_mean, width_groups
-from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window, rebuilt
-from phonon_eels.forward.pooled import COLUMNS, ROWS, Pooled, block_sums, local_energies, pool_scores, relative_to
-from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, ScanFit, aligned_sums, fit_scan
+from phonon_eels.forward.mean import MeanFit, MeanModel, fit_mean
+from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window
+from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, ScanFit
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.zero_loss import NARROW_CHANNELS
-from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
@@ -41,6 +38,7 @@ from phonon_eels.steps.peak_tables import (
     sensitivity_summary,
     true_zero,
 )
+from phonon_eels.steps.position_fits import Prepared, fit_positions, pool, prior_stds
 from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.steps.thermometry import measure_temperature
@@ -51,22 +49,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOM_TEMPERATURE_K = 293.0
-SEEN_SIGMA = 2.0
-RELINEARISATIONS = 3
 PLASMON_MEV = 3000.0
 """Modes above this are plasmons, which an electron may excite more than once."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What all passes over the scan share."""
-
-    model: ForwardModel
-    mean_model: MeanModel
-    mean: MeanFit
-    alignment: Alignment
-    starts: np.ndarray
-    thermal_mev: float | None
 
 
 def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> StepResult:
@@ -106,9 +90,11 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         noise_told, sentence = noise_summary(values, lines)
     else:
         fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
+        del starts  # here a large scan takes most memory
         good, fit_status, meanings = np.isin(fit.status, (CONVERGED, AT_BOUND)), fit.status, STATUS_MEANINGS
         found = peak_maps(fit, held, model, context.material, good, usable_prior)
         found.values.update(local_maps(fit, model, prepared.alignment, image.energy, good))
+        del fit
         found = from_zero(with_bins(found, held, model, good, settings), true_zero(context)[0])
         noise_told, sentence = {}, ""
     if not good.any():
@@ -191,7 +177,7 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
         shift_e=0.0 if classic else image.noise.read_noise_e**2, background_shape=(mean.ramp_e, mean.bend),
         noise_correlation=image.noise.noise_correlation, vacuum=vacuum,
     )  # fmt: skip
-    return Prepared(model, mean_model, mean, alignment, _starts(mean, context, image.shape[:2]), thermal)
+    return Prepared(model, mean_model, mean, alignment, _relative_counts(mean, context, image.shape[:2]), thermal)
 
 
 def _apparent(material: Material, zero_loss_fwhm_mev: float) -> Material:
@@ -221,118 +207,12 @@ def _window(
     return fit_window(settings, material, image.energy, zero, shape.fwhm_mev)
 
 
-def _starts(mean: MeanFit, context: StepContext, shape: tuple[int, int]) -> np.ndarray:
-    """Start every position from the mean fit, scaled by its own zero-loss counts."""
-    counts = np.asarray(context.maps["align_zlp"]["zlp_counts"].values)
-    scale = np.nan_to_num(counts / np.nanmean(counts), nan=1.0)
+def _relative_counts(mean: MeanFit, context: StepContext, shape: tuple[int, int]) -> np.ndarray:
+    """Return each position's zero-loss counts over their mean; ones where the zero-loss peak is not fitted."""
     if mean.zero_loss is None:
-        scale = np.ones(shape)
-    start = np.broadcast_to(mean.starts(), (*shape, mean.starts().size)).copy()
-    scaled = [0, *range(N_LOCAL, N_LOCAL + len(mean.areas_e))]
-    start[..., scaled] *= scale[..., None]
-    return start
-
-
-def prior_stds(model: ForwardModel, material: Material) -> np.ndarray:
-    """Return the prior deviation of each mode's energy: the material's where a neighbour is closer than the resolution, else none."""
-    by_name = {mode.name: mode.prior_energy_std_mev for mode in material.modes}
-    resolution = float(model.reference[0]) if model.zero_loss is not None else float(model.fwhm_mev.min())
-    energies = model.mode_energies_mev
-    stds = np.full(model.n_modes, np.inf)
-    for m, name in enumerate(model.mode_names):
-        others = np.delete(energies, m)
-        if others.size and np.abs(others - energies[m]).min() < resolution:
-            stds[m] = by_name[name]
-    return stds
-
-
-def pool(
-    image: SpectrumImage, prepared: Prepared, settings: FitPeaks, context: StepContext
-) -> tuple[ForwardModel, Pooled, Pooled, ScanFit, np.ndarray]:
-    """Estimate energies and widths shared by all positions; areas, zero-loss shape and background stay free at each.
-
-    Returns
-    -------
-    model, by_rows, by_columns
-        The model at these energies and widths, and the estimates with blocks of rows and of columns to leave out.
-    fit, starts
-        The last pass with its energies held, and where the free fit of each position starts.
-    """
-    model = prepared.model
-    by_name = {mode.name: mode for mode in context.material.modes}
-    prior = np.array([by_name[name].fwhm_mev for name in model.mode_names])
-    if context.route == "classic":
-        prior = model.fwhm_mev
-    groups = width_groups(model.mode_names, context.material.pairs)
-    starts = _at_energies(prepared.starts, model.mode_energies_mev)
-    for _ in range(RELINEARISATIONS):
-        taken_at = starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes]
-        fit = fit_scan(
-            image,
-            model,
-            prepared.alignment,
-            starts,
-            context.backend,
-            free_energies=False,
-            profile=True,
-            max_iterations=15,
-        )
-        usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
-        shared = relative_to(fit, taken_at, model.mode_energies_mev)
-        by_rows, by_columns = (
-            pool_scores(
-                block_sums(shared, usable, axis), model.mode_energies_mev, model.fwhm_mev, prior, LOG_FWHM_STD * prior, groups,
-                settings.intrinsic_widths == "shared",
-            )
-            for axis in (ROWS, COLUMNS)
-        )  # fmt: skip
-        widths = np.clip(by_rows.fwhm_mev, 0.7 * model.fwhm_mev, 1.4 * model.fwhm_mev)
-        energies = np.clip(by_rows.energies_mev, model.bounds_mev[:, 0], model.bounds_mev[:, 1])
-        model = rebuilt(model, settings, context.material, prepared.thermal_mev, energies, widths)
-        local = local_energies(fit, usable, taken_at, np.isinf(prior_stds(model, context.material)))
-        starts = np.where(np.isfinite(fit.params), fit.params, starts)
-        starts = _at_energies(starts, np.clip(local, model.bounds_mev[:, 0], model.bounds_mev[:, 1]))
-    return model, by_rows, by_columns, fit, starts
-
-
-def _at_energies(starts: np.ndarray, energies_mev: np.ndarray) -> np.ndarray:
-    modes = energies_mev.shape[-1]
-    moved = np.array(starts)
-    moved[..., N_LOCAL + modes : N_LOCAL + 2 * modes] = energies_mev
-    moved[..., N_LOCAL + 2 * modes :] = 0.0
-    return moved
-
-
-def fit_positions(
-    image: SpectrumImage,
-    model: ForwardModel,
-    prepared: Prepared,
-    held: ScanFit,
-    starts: np.ndarray,
-    prior_std_mev: np.ndarray,
-    settings: FitPeaks,
-    context: StepContext,
-) -> ScanFit:
-    """Fit each position with its own energies; those that end badly are tried once more from the shared ones.
-
-    A mode that is not seen with its energy held (area below 2 standard deviations) keeps it held: it has no energy to fit.
-    """
-    seen = held.areas() > SEEN_SIGMA * held.areas(held.std)
-    below = settings.profile_below_sigma if settings.profile_below_sigma > 0.0 else None
-    fit = fit_scan(
-        image, model, prepared.alignment, starts, context.backend, free_energies=seen, energy_prior_std_mev=prior_std_mev,
-        profile_below=below, max_iterations=settings.max_iterations, progress=context.progress,
-    )  # fmt: skip
-    again = ~np.isin(fit.status, (CONVERGED, AT_BOUND)) & prepared.alignment.found
-    if not again.any():
-        return fit
-    only = replace(prepared.alignment, channel=np.where(again, prepared.alignment.channel, NO_CHANNEL))
-    retry = fit_scan(
-        image, model, only, _at_energies(prepared.starts, model.mode_energies_mev), context.backend, free_energies=seen,
-        energy_prior_std_mev=prior_std_mev, profile_below=below, max_iterations=3 * settings.max_iterations,
-    )  # fmt: skip
-    better = np.isin(retry.status, (CONVERGED, AT_BOUND))
-    return fit.replaced(better, retry)
+        return np.ones(shape)
+    counts = np.asarray(context.maps["align_zlp"]["zlp_counts"].values)
+    return np.asarray(np.nan_to_num(counts / np.nanmean(counts), nan=1.0))
 
 
 def _messages(

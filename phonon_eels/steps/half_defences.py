@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
+from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan, without_slopes
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
@@ -98,7 +98,7 @@ def _fit(
     starts[..., counted_parameters(joint.model)] *= share
     return fit_scan(
         half, joint.model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
-        progress=progress,
+        progress=progress, reduce=without_slopes,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from phonon_eels.config import Mode
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan
+from phonon_eels.forward.scan import Alignment, ScanFit, fit_scan, without_slopes
 from phonon_eels.forward.seen_lines import SeenLines
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
@@ -180,16 +180,18 @@ def fit_joint(
     reference = model.mode_energies_mev.copy()
     energies = np.broadcast_to(reference, (*image.shape[:2], model.n_modes)).copy()
     starts = _starts(context, model, image)
-    held: ScanFit | None = None
+    held: ScanFit | None
+    scores: Scores | None
     common: UnitFit | None = None
     inside = np.isfinite(geometry.lateral_phase_rad)
     for k in range(PASSES):
         starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = np.clip(
             energies, model.bounds_mev[:, 0], model.bounds_mev[:, 1]
         )
+        held = scores = None  # the pass before is as large as the one to come
         held = fit_scan(
             image, model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
-            progress=partial(progress_of_pass, context, k, passes),
+            progress=partial(progress_of_pass, context, k, passes), reduce=without_slopes,
         )  # fmt: skip
         assert held.score is not None
         assert held.information is not None
@@ -208,6 +210,7 @@ def fit_joint(
         starts = np.where(np.isfinite(held.params), held.params, starts)
     starts[..., N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes] = taken_at
     assert held is not None
+    assert scores is not None
     assert common is not None
     factor = shared_noise(model.mode_names, context)
     units = {

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.forward.scan import Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.lattice.inference import MeanAmplitude, antiphase_and_inphase
 from phonon_eels.lattice.modulation import binned_energies
 from phonon_eels.spectrum_image import SpectrumImage

@@ -12,7 +12,8 @@ import numpy as np
 from phonon_eels.config.settings import FitPeaks, MeasureModulation
 from phonon_eels.forward.asymmetric import AsymmetricModel, asymmetric_model
 from phonon_eels.forward.model import ForwardModel, build_forward_model
-from phonon_eels.forward.scan import Alignment, aligned_sums, fit_scan
+from phonon_eels.forward.scan import Alignment, fit_scan, without_slopes
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
@@ -176,7 +177,7 @@ def _fitted(
     taken_at[...] = np.clip(taken_at + reference - joint.reference_mev, model.bounds_mev[:, 0], model.bounds_mev[:, 1])
     held = fit_scan(
         image, model, alignment, starts, context.backend, free_energies=False, profile=True, max_iterations=15,
-        progress=progress,
+        progress=progress, reduce=without_slopes,
     )  # fmt: skip
     assert held.score is not None
     assert held.information is not None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.config.settings import MeasureModulation
-from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.forward.scan import Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.lattice.inference import MeanAmplitude, holm, rotation_p_value
 from phonon_eels.lattice.modulation import binned_energies, period_scan
 from phonon_eels.spectrum_image import SpectrumImage

@@ -18,6 +18,7 @@ IDENTIFIABILITY = ("identifiable", "centroid only", "not identifiable", "failed"
 INTERVAL_ENDS = ("low68", "high68", "low95", "high95")
 TOLD_SHARE = 0.5
 """An energy is told if its bound is below this share of what is known beforehand."""
+STRIP_ROWS = 64
 SPLIT_SIGMA = 2.0
 """Two modes of a pair are told apart where their splitting is this many of its bounds."""
 
@@ -36,15 +37,15 @@ class PeakMaps:
         Name → (numbers, their words); numbers are (modes, rows, columns).
     mode_status, identifiability
         (modes, rows, columns), numbers of `MODE_STATUS` and `IDENTIFIABILITY`.
-    bound
-        Cramér-Rao bounds.
+    energy_bound_mev
+        (modes, rows, columns) Cramér-Rao bounds, infinite where the data say nothing.
     """
 
     values: Values
     flags: dict[str, tuple[np.ndarray, tuple[str, ...]]]
     mode_status: np.ndarray
     identifiability: np.ndarray
-    bound: CramerRao
+    energy_bound_mev: np.ndarray
 
 
 def _modes_first(array: np.ndarray) -> np.ndarray:
@@ -70,12 +71,33 @@ def peak_maps(
     prior_std_mev
         (modes,) prior deviations that the energies had in the fit, infinite for none.
     """
+    # In strips of rows, because the covariances of all positions at once would take more memory than the maps.
+    whole: dict[str, np.ndarray] = {}
+    for low in range(0, len(good), STRIP_ROWS):
+        own = slice(low, low + STRIP_ROWS)
+        strip = _maps_of(fit.at(own), held.at(own), model, material, good[own], prior_std_mev)
+        found = {name: array for name, (array, _) in (*strip.values.items(), *strip.flags.items())}
+        for name, array in (*found.items(), (_BOUND, strip.energy_bound_mev)):
+            if name not in whole:
+                whole[name] = np.empty((*array.shape[:-2], *good.shape), array.dtype)
+            whole[name][..., own, :] = array
+    values = {name: (whole[name], unit) for name, (_, unit) in strip.values.items()}
+    flags = {name: (whole[name], words) for name, (_, words) in strip.flags.items()}
+    return PeakMaps(values, flags, whole["mode_status"], whole["identifiability"], whole[_BOUND])
+
+
+_BOUND = "bound"
+
+
+def _maps_of(
+    fit: ScanFit, held: ScanFit, model: ForwardModel, material: Material, good: np.ndarray, prior_std_mev: np.ndarray
+) -> PeakMaps:
     energy, energy_std = (_modes_first(fit.energies(v)) for v in (fit.params, fit.std))
     area, area_std = (_modes_first(fit.areas(v)) for v in (fit.params, fit.std))
     significant = (area > SHOWN_SIGMA * area_std) & (np.isfinite(energy_std) | (energy_interval_kinds(fit) > 0))
     prior = prior_std_mev[:, None, None]
     status = np.where(significant, np.where(energy_std > TOLD_SHARE * prior, 1, 0), 2)
-    status = np.where(good & np.isfinite(area), status, 3)
+    status = np.where(good & np.isfinite(area), status, 3).astype(np.int16)
     shown = status <= 1
     bound = cramer_rao(held)
     told = identifiability(held, bound, model, material, good)
@@ -104,9 +126,9 @@ def peak_maps(
         ends = np.moveaxis(fit.intervals, (3, 2), (0, 1))
         for k, name in enumerate(INTERVAL_ENDS):
             values[f"energy_mev_{name}"] = (np.where(shown, ends[k], np.nan), "meV")
-        kinds = np.where(shown, energy_interval_kinds(fit), 0)
+        kinds = np.where(shown, energy_interval_kinds(fit), 0).astype(np.int16)
         flags["interval_kind"] = (kinds, INTERVAL_MEANINGS)
-    return PeakMaps(values, flags, status, told, bound)
+    return PeakMaps(values, flags, status, told, _modes_first(bound.energy_mev))
 
 
 def limit_maps(
@@ -129,7 +151,7 @@ def limit_maps(
         "mode_status": (mode_status, MODE_STATUS),
         "identifiability": (told, IDENTIFIABILITY),
     }
-    return PeakMaps(dict(values), flags, mode_status, told, bound)
+    return PeakMaps(dict(values), flags, mode_status, told, _modes_first(bound.energy_mev))
 
 
 def with_bins(maps: PeakMaps, held: ScanFit, model: ForwardModel, good: np.ndarray, settings: FitPeaks) -> PeakMaps:
@@ -203,4 +225,4 @@ def identifiability(
         own = told[..., pair].all(axis=-1) & apart
         for m in pair:
             label[..., m] = np.where(own, 0, np.where(common, 1, 2))
-    return _modes_first(np.where(good[..., None], label, 3))
+    return _modes_first(np.where(good[..., None], label, 3).astype(np.int16))

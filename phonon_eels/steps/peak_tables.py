@@ -145,7 +145,7 @@ def mode_table(
                 "n_positions": int(np.count_nonzero(maps.mode_status[m] <= 1)),
                 "prior_energy_mev_std": prior,
                 "posterior_prior_ratio": energy_std[m] / prior,
-                "energy_mev_crb_position": _median(maps.bound.energy_mev[..., m], maps.mode_status[m] <= 1),
+                "energy_mev_crb_position": _median(maps.energy_bound_mev[m], maps.mode_status[m] <= 1),
                 "energy_mev_per_ln_fwhm": follows[m, 0],
                 "energy_mev_per_ln_tail_loss": follows[m, 1],
                 "energy_mev_per_ln_tail_gain": follows[m, 2],

@@ -23,10 +23,10 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, SINGULAR
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
 from phonon_eels.steps.classic_peaks import classic_maps, classic_problem, noisy
-from phonon_eels.steps.fit_peaks import SEEN_SIGMA, prior_stds
 from phonon_eels.steps.maps import count_status
 from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, from_zero, peak_maps
 from phonon_eels.steps.peak_tables import local_maps, true_zero
+from phonon_eels.steps.position_fits import SEEN_SIGMA, prior_stds
 from phonon_eels.steps.spec import StepContext
 
 if TYPE_CHECKING:

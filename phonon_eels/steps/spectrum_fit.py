@@ -10,13 +10,15 @@ import numpy as np
 from phonon_eels.backends.spectra import fit_block
 from phonon_eels.forward.information import model_at
 from phonon_eels.forward.model import ForwardModel
-from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, aligned_sums
+from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.kernels.forward import LINEAR, N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.align_zlp import align_zlp, alignment_of
-from phonon_eels.steps.fit_peaks import SEEN_SIGMA, prepare, prior_stds
+from phonon_eels.steps.fit_peaks import prepare
 from phonon_eels.steps.peak_maps import MODE_STATUS
+from phonon_eels.steps.position_fits import SEEN_SIGMA, prior_stds
 from phonon_eels.steps.remove_spikes import remove_spikes
 from phonon_eels.steps.spec import StepContext
 

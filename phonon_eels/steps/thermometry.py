@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.forward.mean import MeanFit, MeanModel
-from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.forward.scan import Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.temperature import estimate_temperature, has_gain_side
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.maps import quantity

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.errors import InputFileError
-from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.forward.scan import Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.io.leakage_file import read_leakage
 from phonon_eels.lattice.layer_spectra import LayerSpectra
 from phonon_eels.lattice.stack import Stack

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phonon_eels.errors import DataError
-from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.forward.scan import Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.zero_loss import estimate_shape, fit_zero_loss, search_peaks
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.spectrum_image import REGIONS, SpectrumImage

@@ -6,7 +6,8 @@ import numpy as np
 
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
-from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.forward.scan import Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.vacuum import VacuumReference, fit_vacuum
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage

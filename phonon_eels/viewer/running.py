@@ -17,7 +17,7 @@ from phonon_eels.viewer.regions import bounding_box
 from phonon_eels.viewer.sessions import Session, crop
 
 if TYPE_CHECKING:
-    from phonon_eels.backends.base import Backend, Progress
+    from phonon_eels.backends.base import Backend, Progress, Take
     from phonon_eels.pipeline import StepOutcome
 
 
@@ -43,7 +43,12 @@ class Stoppable:
         return self._backend.run(block, *args, **kwargs)
 
     def map_rows(
-        self, function: Callable[..., Any], arrays: Sequence[Any], *, progress: Progress | None = None
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Any],
+        *,
+        progress: Progress | None = None,
+        take: Take | None = None,
     ) -> list[Any]:
         """As `Backend.map_rows`."""
 
@@ -51,7 +56,7 @@ class Stoppable:
             self.check()
             return function(*args)
 
-        return self._backend.map_rows(checked, arrays, progress=progress)
+        return self._backend.map_rows(checked, arrays, progress=progress, take=take)
 
     def map_cube(
         self,

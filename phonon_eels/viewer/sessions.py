@@ -115,7 +115,7 @@ class Session:
     def fitter(self) -> SpectrumFitter | None:
         """The model of `fit_peaks` for single spectra, None before it was run."""
         from phonon_eels.forward.model import model_from_description
-        from phonon_eels.steps.fit_peaks import prior_stds
+        from phonon_eels.steps.position_fits import prior_stds
         from phonon_eels.steps.spectrum_fit import SpectrumFitter
 
         result, modes = self.results.get("fit_peaks"), self.table("fit_peaks", "modes")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from phonon_eels.pipeline.resources import ScanSize, expected_mb
 from tests.workflow.large_counts import write_large_counts
 
 FIT = """
@@ -59,3 +60,32 @@ def test_four_gigabytes_are_fitted_within_two(repository: Path, tmp_path: Path) 
     assert told["peak_bytes"] < 2e9
     assert told["usable"] > 0.95
     assert told["centre"] == pytest.approx(78.0, abs=1.0)
+
+
+RUN = """
+import sys
+from phonon_eels.cli import main
+assert main(sys.argv[1:]) == 0
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is measured as Linux tells it")
+def test_fit_peaks_stays_within_its_memory_model(repository: Path, tmp_path: Path) -> None:
+    """The forward route holds 2 to 3 kB a position; what the workflow asks a scheduler for rests on it."""
+    file = write_large_counts(tmp_path / "wide.ndata1", 128, 512, 256)
+    environment = {**os.environ, "PYTHONPATH": str(repository), "OPENBLAS_NUM_THREADS": "1"}
+    peak_bytes = {}
+    for step in ("ingest", "register_frames", "remove_spikes", "align_zlp", "calibrate", "fit_peaks"):
+        words = [step, *([str(file)] if step == "ingest" else []), "--dataset-folder", str(tmp_path / "wide")]
+        words += ["--threads", "2", "--set", "fit_peaks.profile_below_sigma=0"]
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, *words], capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        peak_bytes[step] = 1024 * int(done.stdout.splitlines()[-1])
+    print(peak_bytes)
+    expected = 1e6 * expected_mb(ScanSize(128 * 512, 256), "fit_peaks", 2)
+    assert 0.7 * expected < peak_bytes["fit_peaks"] <= expected

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from phonon_eels.backends.base import Progress
+from phonon_eels.backends.base import Progress, Take
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.backends.workers.payload import pack, unpack
 from phonon_eels.errors import DeviceError
@@ -63,11 +63,16 @@ class WorkersBackend(CpuBackend):
         return self._kind()(1).run(block, *args, **kwargs)
 
     def map_rows(
-        self, function: Callable[..., Any], arrays: Sequence[Any], *, progress: Progress | None = None
+        self,
+        function: Callable[..., Any],
+        arrays: Sequence[Any],
+        *,
+        progress: Progress | None = None,
+        take: Take | None = None,
     ) -> list[Any]:
         """Call ``function(first_row, *blocks)`` on consecutive blocks of rows; see `Backend`."""
         first = next(array for array in arrays if array is not None)
-        return self._run(_map_rows, pack(function, tuple(arrays)), self._row_edges(first), progress)
+        return self._run(_map_rows, pack(function, tuple(arrays)), self._row_edges(first), progress, take)
 
     def store(self, sources: Sequence[Any], targets: Sequence[Any], progress: Callable[[int], None]) -> None:
         """Let the workers compute lazy arrays and write them into arrays on disk, every chunk by one task.
@@ -97,7 +102,12 @@ class WorkersBackend(CpuBackend):
         return [*range(0, n_rows, unit * -(-wanted // unit)), n_rows]
 
     def _run(
-        self, task: Callable[..., Any], payload: bytes, edges: Sequence[int], progress: Progress | None
+        self,
+        task: Callable[..., Any],
+        payload: bytes,
+        edges: Sequence[int],
+        progress: Progress | None,
+        take: Take | None = None,
     ) -> list[Any]:
         from distributed import CancelledError, KilledWorker, as_completed
 
@@ -115,11 +125,14 @@ class WorkersBackend(CpuBackend):
                     if number not in results
                 }
                 for future in as_completed(list(futures), loop=self._client.loop):
-                    results[futures[future]] = future.result()
+                    number, result = futures[future], future.result()
+                    if take is not None:
+                        take(spans[number][0], result)
+                    results[number] = result if take is None else None
                     if progress is not None:
                         progress(sum(spans[number][1] - spans[number][0] for number in results), edges[-1])
                     future.release()
-                return [results[number] for number in range(len(spans))]
+                return [] if take is not None else [results[number] for number in range(len(spans))]
             except KilledWorker as problem:
                 raise DeviceError(
                     f"workers died again and again at the same block of rows ({problem}); they have too little memory: "

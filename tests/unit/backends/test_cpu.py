@@ -41,6 +41,15 @@ def test_progress_ends_with_all_rows():
     assert seen == sorted(seen)
 
 
+def test_results_may_be_taken_as_they_come():
+    backend = CpuBackend(2)
+    backend.block_bytes = 1
+    taken = {}
+    kept = backend.map_rows(lambda first, block: block.sum(), [_cube()], take=taken.__setitem__)
+    assert kept == []
+    assert taken == {row: block.sum() for row, block in enumerate(_cube())}
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_cube_is_lazy_and_the_same_for_every_number_of_threads(threads):
     calls = []

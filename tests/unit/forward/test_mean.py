@@ -6,7 +6,7 @@ import pytest
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import Settings
 from phonon_eels.forward.mean import MeanModel, fit_mean, width_groups
-from phonon_eels.forward.scan import aligned_sums
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.units import thermal_energy_mev
 from tests.unit.forward.spectra import SEPARATED, alignment_of, material_of, simulated

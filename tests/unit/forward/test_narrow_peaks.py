@@ -9,7 +9,8 @@ from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.forward.mean import MeanModel, fit_mean
-from phonon_eels.forward.scan import Alignment, aligned_sums
+from phonon_eels.forward.scan import Alignment
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.zero_loss import estimate_shape, fit_zero_loss, search_peaks
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.lineshapes import loss_spectrum, split_pearson7

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phonon_eels.forward.pooled import COLUMNS, ROWS, block_sums, local_energies, pool_scores, relative_to
+from phonon_eels.forward.pooled import COLUMNS, ROWS, block_sums, local_energies, pool_scores, relative_to, row_sums
 from phonon_eels.forward.scan import ScanFit
 
 SHAPE = (24, 20)
@@ -31,7 +31,8 @@ def _fit(energies, widths=0.0, noise=1.0, seed=0):
 
 def _pool(fit, usable=None, axis=ROWS, free=True, prior_std=1e3 * PRIOR_STD):
     usable = np.ones(SHAPE, bool) if usable is None else usable
-    return pool_scores(block_sums(fit, usable, axis), TAKEN, WIDTHS, WIDTHS, prior_std, [0, 1], free)
+    sums = block_sums(row_sums(fit, usable), 2, axis)
+    return pool_scores(sums, TAKEN, WIDTHS, WIDTHS, prior_std, [0, 1], free)
 
 
 @pytest.mark.parametrize("axis", [ROWS, COLUMNS])

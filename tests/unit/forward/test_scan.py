@@ -1,10 +1,13 @@
 """The fit of all positions: alignment, statuses, sums."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from phonon_eels.backends.cpu import CpuBackend
-from phonon_eels.forward.scan import NO_CHANNEL, NO_ZERO_LOSS, Alignment, aligned_sums, electrons, fit_scan
+from phonon_eels.forward.scan import NO_CHANNEL, NO_ZERO_LOSS, Alignment, electrons, fit_scan
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, NO_DATA
 from tests.unit.forward.spectra import (
     SEPARATED,
@@ -172,3 +175,42 @@ def test_missing_channels_take_the_mean_of_their_row(counted):
     # The lost spectrum is left out; the lost channel is filled in.
     assert np.isfinite(mended).all()
     np.testing.assert_allclose(mended[0, 5:] / clean[0, 5:], 29 / 30, rtol=0.1)
+
+
+def test_blocks_keep_what_they_are_asked_to(counted):
+    """Rows are reduced where they were fitted: what is kept does not depend on the blocks, and is what a whole profile says."""
+    model = model_of(counted, MATERIAL)
+    whole = fit(counted, model, free_energies=False, profile=True)
+
+    def reduce(here, block):
+        assert block.status.shape == (here.stop - here.start, 5)
+        return replace(block.of_energies(), sums=np.add.reduce(block.score, axis=1))
+
+    for rows in (1, 4, 6):
+        backend = CpuBackend(1)
+        backend.block_bytes = rows * 8 * int(np.prod(counted.image.shape[1:]))
+        found = fit(counted, model, backend, free_energies=False, profile=True, reduce=reduce)
+        np.testing.assert_array_equal(found.params, whole.params)
+        np.testing.assert_array_equal(found.information, whole.information[..., :3, :3])
+        np.testing.assert_array_equal(found.area_slope, whole.area_slope[..., :3])
+        np.testing.assert_array_equal(found.sums, whole.score.sum(axis=1))
+
+
+def test_a_second_try_is_for_those_that_ended_badly(counted):
+    model = model_of(counted, MATERIAL)
+    hopeless = start_params(counted, model)
+    hopeless[1, 2] = np.nan
+    hopeless[1, 2, :] = 1e-9
+    alone, mended = (
+        fit_scan(
+            counted.image, model, alignment_of(counted), hopeless, CpuBackend(1), free_energies=True, max_iterations=6,
+            retry_starts=retry,
+        )
+        for retry in (None, lambda rows: start_params(counted, model)[rows])
+    )  # fmt: skip
+    bad = ~np.isin(alone.status, (CONVERGED, AT_BOUND))
+    assert bad[1, 2]
+    assert np.isin(mended.status, (CONVERGED, AT_BOUND)).all()
+    np.testing.assert_array_equal(mended.params[~bad], alone.params[~bad])
+    whole = fit(counted, model)
+    np.testing.assert_allclose(mended.energies()[1, 2], whole.energies()[1, 2], atol=0.01)

@@ -8,7 +8,7 @@ import pytest
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import Settings
 from phonon_eels.forward.mean import MeanModel, fit_mean
-from phonon_eels.forward.scan import aligned_sums
+from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.temperature import estimate_temperature
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.steps.thermometry import measure_temperature
