@@ -153,7 +153,7 @@ class MeanModel:
             ]
         )
         fine = self.grid.seen(lines, self.grid.response(zero_loss))
-        columns = [CubicSpline(self.grid.energies_mev, line)(self.energies_mev - shift) for line in fine]
+        columns = [*CubicSpline(self.grid.energies_mev, fine, axis=1)(self.energies_mev - shift)]
         if zero_loss is not None:
             offset = self.dispersion_mev / (2.0 * np.sqrt(3.0))
             peak = np.asarray(
