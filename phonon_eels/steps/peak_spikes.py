@@ -7,8 +7,8 @@ out of the fit, and condemned where it stands out of a fit made without it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,6 +63,32 @@ class _Judge:
         return peak_counts(self.model, params) * (1.0 + self.misfit)
 
 
+@dataclass(frozen=True)
+class _Suspects:
+    """Channels to be looked at, and the window around each zero-loss peak: whole spectra of a large scan would fill the memory.
+
+    Attributes
+    ----------
+    row, column, channel
+        (positions,) place.
+    low
+        (positions,) channel of the axis that the window begins at.
+    counts, bad
+        (positions, channels) of the window; NaN and True beyond the axis.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    channel: np.ndarray
+    low: np.ndarray
+    counts: np.ndarray
+    bad: np.ndarray
+
+    def next(self, kept: np.ndarray, channel: np.ndarray) -> _Suspects:
+        """Return other channels of some of the positions."""
+        return _Suspects(self.row[kept], self.column[kept], channel, self.low[kept], self.counts[kept], self.bad[kept])
+
+
 def spikes_on_peak(image: SpectrumImage, untouched: np.ndarray, level: float, backend: Backend) -> PeakSpikes:
     """Find spikes within 2.75 FWHM of the zero-loss peak.
 
@@ -94,15 +120,12 @@ def spikes_on_peak(image: SpectrumImage, untouched: np.ndarray, level: float, ba
     if judge is None:
         return nothing
     found: list[tuple[np.ndarray, ...]] = []
-    place = _suspects(image, judge, alignment, fit, untouched, backend)
-    known: dict[tuple[int, int], list[int]] = {}
+    suspects = _suspects(image, judge, alignment, fit, untouched, backend)
     for _ in range(ROUNDS):
-        if not place[0].size:
+        if not suspects.row.size:
             break
-        guilty, place = _without(image, judge, search, place, known, untouched, level, backend)
+        guilty, suspects = _without(image, judge, search, suspects, untouched, level, backend)
         found.append(guilty)
-        for row, column, channel in zip(*guilty[:3], strict=True):
-            known.setdefault((int(row), int(column)), []).append(int(channel))
     return PeakSpikes(*(np.concatenate(part) for part in zip(*found, strict=True))) if found else nothing
 
 
@@ -129,13 +152,11 @@ def _judge(
     used = np.unique(rows)[:: max(np.unique(rows).size // 64, 1)]  # whole rows are read
     kept = np.isin(rows, used)
     rows, columns = rows[kept], columns[kept]
-    counts = {int(row): np.asarray(image.counts[int(row)]) for row in used}
-    z = np.stack(
-        [
-            _window(counts[int(r)][int(c)], alignment.channel[r, c], model, image)
-            for r, c in zip(rows, columns, strict=True)
-        ]
-    )
+    windows = []
+    for row in used:
+        line = np.asarray(image.counts[int(row)])
+        windows += [_window(line[c], alignment.channel[row, c], model) for c in columns[rows == row]]
+    z = _electrons(np.stack(windows), image)
     expected = peak_counts(model, fit.params[rows, columns])
     with np.errstate(invalid="ignore", divide="ignore"):
         misfit = np.nan_to_num(np.nanmedian(z / np.maximum(expected, 1e-9) - 1.0, axis=0))
@@ -168,12 +189,16 @@ def deviance_sigmas(z: np.ndarray, expected: np.ndarray, read_variance_e: float)
     return np.asarray(np.sign(x - m) * np.sqrt(np.maximum(2.0 * (log - (x - m)), 0.0)))
 
 
-def _window(spectrum: np.ndarray, zero: int, model: ForwardModel, image: SpectrumImage) -> np.ndarray:
-    """Electrons in the window of one spectrum; NaN beyond the axis."""
-    gain, dark = electrons(image)
+def _window(spectrum: np.ndarray, zero: int, model: ForwardModel) -> np.ndarray:
+    """Counts in the window of one spectrum; NaN beyond the axis."""
     channels = int(zero) + model.first_channel + np.arange(model.energies_mev.size)
     inside = (channels >= 0) & (channels < spectrum.size)
-    return np.where(inside, (spectrum[np.clip(channels, 0, spectrum.size - 1)] - dark) / gain, np.nan)
+    return np.where(inside, spectrum[np.clip(channels, 0, spectrum.size - 1)], np.nan)
+
+
+def _electrons(counts: np.ndarray, image: SpectrumImage) -> np.ndarray:
+    gain, dark = electrons(image)
+    return (counts - dark) / gain
 
 
 def _outstanding(judge: _Judge, z: np.ndarray, params: np.ndarray, read_variance_e: float) -> np.ndarray:
@@ -184,94 +209,78 @@ def _outstanding(judge: _Judge, z: np.ndarray, params: np.ndarray, read_variance
 
 def _suspects(
     image: SpectrumImage, judge: _Judge, alignment: Alignment, fit: ScanFit, untouched: np.ndarray, backend: Backend
-) -> tuple[np.ndarray, ...]:
-    """Row, column and channel of the most outstanding channel of every position that has one."""
+) -> _Suspects:
+    """Find the most outstanding channel of every position that has one."""
     read = image.noise.read_noise_e**2
     usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
+    n = judge.model.energies_mev.size
 
-    def block(first: int, counts: np.ndarray, bad: np.ndarray | None) -> np.ndarray:
+    def block(first: int, counts: np.ndarray, bad: np.ndarray | None) -> tuple[np.ndarray, ...]:
         rows, columns = np.nonzero(usable[first : first + counts.shape[0]])
-        if not rows.size:
-            return np.empty((0, 3), np.int64)
         low = alignment.channel[rows + first, columns] + judge.model.first_channel
-        z = np.stack(
-            [
-                _window(counts[r, c], alignment.channel[r + first, c], judge.model, image)
-                for r, c in zip(rows, columns, strict=True)
-            ]
-        )
-        sigmas = _outstanding(judge, z, fit.params[rows + first, columns], read)
-        channels = np.clip(low[:, None] + np.arange(z.shape[1]), 0, counts.shape[2] - 1)
-        sigmas[untouched[channels]] = 0.0
+        zero = alignment.channel[rows + first, columns]
+        pairs = list(zip(rows, columns, zero, strict=True))
+        window = np.stack([_window(counts[r, c], at, judge.model) for r, c, at in pairs]) if pairs else np.empty((0, n))
+        channels = np.clip(low[:, None] + np.arange(n), 0, counts.shape[2] - 1)
+        known = np.isnan(window)
         if bad is not None:
-            sigmas[np.take_along_axis(bad[rows, columns], channels, axis=1)] = 0.0
+            known |= bad[rows[:, None], columns[:, None], channels]
+        sigmas = _outstanding(judge, _electrons(window, image), fit.params[rows + first, columns], read)
+        sigmas[untouched[channels] | known] = 0.0
         worst = sigmas.argmax(axis=1)
         hit = np.take_along_axis(sigmas, worst[:, None], axis=1)[:, 0] > SUSPECT_SIGMA
-        return np.stack([rows[hit] + first, columns[hit], (low + worst)[hit]], axis=1)
+        return rows[hit] + first, columns[hit], (low + worst)[hit], low[hit], window[hit], known[hit]
 
-    found = np.concatenate(backend.map_rows(block, [image.counts, image.bad]))
-    return found[:, 0], found[:, 1], found[:, 2]
+    parts = backend.map_rows(block, [image.counts, image.bad])
+    return _Suspects(*(np.concatenate([part[k] for part in parts]) for k in range(6)))
 
 
 def _without(
     image: SpectrumImage,
     judge: _Judge,
     search: PeakSearch,
-    place: tuple[np.ndarray, ...],
-    known: dict[tuple[int, int], list[int]],
+    suspects: _Suspects,
     untouched: np.ndarray,
     level: float,
     backend: Backend,
-) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+) -> tuple[tuple[np.ndarray, ...], _Suspects]:
     """Fit the suspected positions without the channel; return the condemned ones (as `PeakSpikes`) and the next suspects."""
-    row, column, channel = place
-    part = _positions(image, row, column)
-    bad = np.asarray(part.bad).copy()
-    for number, (r, c, own) in enumerate(zip(row, column, channel, strict=True)):
-        bad[number, 0, [own, *known.get((int(r), int(c)), [])]] = True
-    part = part.with_(bad=bad)
+    row, column, channel, low = suspects.row, suspects.column, suspects.channel, suspects.low
+    own = np.clip(channel - low, 0, judge.model.energies_mev.size - 1)
+    at = np.arange(row.size), own
+    bad = suspects.bad.copy()
+    bad[at] = True
+    part = _as_column(image, suspects.counts, bad)
     taken = PeakSearch(
         *(
             np.asarray(values)[row, column][:, None]
             for values in (search.channel, search.fwhm_channels, search.height, search.at_edge)
         )
     )
-    _, alignment, fit = fit_zero_loss(part, taken, judge.shape, HALF_WIDTH_FWHM, False, backend)
+    taken = replace(taken, channel=taken.channel - low[:, None])
+    _, _, fit = fit_zero_loss(part, taken, judge.shape, HALF_WIDTH_FWHM, False, backend)
     ended = np.isin(fit.status, (CONVERGED, AT_BOUND))[:, 0]
     expected = judge.expected(fit.params[:, 0])
-    low = alignment.channel[:, 0] + judge.model.first_channel
-    z = np.stack(
-        [
-            _window(s, a, judge.model, image)
-            for s, a in zip(np.asarray(part.counts)[:, 0], alignment.channel[:, 0], strict=True)
-        ]
-    )
+    z = _electrons(suspects.counts, image)
     read = image.noise.read_noise_e**2
-    own = np.clip(channel - low, 0, z.shape[1] - 1)
-    at = np.arange(row.size), own
     # The prediction of a left-out channel is uncertain: 1/(1 - leverage) of the channel's own variance in all.
     sigma = deviance_sigmas(z[at], expected[at], read) * np.sqrt(judge.left[own]) / judge.scatter[own]
     guilty = ended & (sigma > level)
     again = _outstanding(judge, z, fit.params[:, 0], read)
     channels = np.clip(low[:, None] + np.arange(z.shape[1]), 0, image.energy.n_channels - 1)
-    again[untouched[channels] | np.take_along_axis(bad[:, 0], channels, axis=1)] = 0.0
+    again[untouched[channels] | bad] = 0.0
     worst = again.argmax(axis=1)
     more = guilty & (np.take_along_axis(again, worst[:, None], axis=1)[:, 0] > SUSPECT_SIGMA)
-    following = row[more], column[more], (low + worst)[more]
-    counts = np.asarray(part.counts, dtype=np.float64)[np.arange(row.size), 0, channel]
-    return (row[guilty], column[guilty], channel[guilty], counts[guilty], expected[at][guilty]), following
+    following = replace(suspects, bad=bad).next(more, (low + worst)[more])
+    return (
+        row[guilty], column[guilty], channel[guilty], suspects.counts[at][guilty], expected[at][guilty]
+    ), following  # fmt: skip
 
 
-def _positions(image: SpectrumImage, row: np.ndarray, column: np.ndarray) -> SpectrumImage:
-    """The spectra of some positions as a scan of one column, in memory."""
-
-    def taken(cube: Any) -> np.ndarray:
-        lines = {int(r): np.asarray(cube[int(r)]) for r in np.unique(row)}
-        return np.stack([lines[int(r)][int(c)] for r, c in zip(row, column, strict=True)])[:, None]
-
-    counts = taken(image.counts)
-    scan = (ScanAxis("row", image.scan[0].step_nm, row.size), ScanAxis("column", image.scan[1].step_nm, 1))
+def _as_column(image: SpectrumImage, windows: np.ndarray, bad: np.ndarray) -> SpectrumImage:
+    """The windows of some positions as a scan of one column, in memory."""
+    scan = (ScanAxis("row", image.scan[0].step_nm, len(windows)), ScanAxis("column", image.scan[1].step_nm, 1))
     return image.with_(
-        counts=counts, bad=np.zeros(counts.shape, bool) if image.bad is None else taken(image.bad), scan=scan, haadf=None,
-        haadf_frames=None, frames=None, halves=None, regions=None,
+        counts=np.nan_to_num(windows)[:, None], bad=bad[:, None], scan=scan, energy=replace(image.energy, n_channels=windows.shape[1]),
+        haadf=None, haadf_frames=None, frames=None, halves=None, regions=None,
     )  # fmt: skip
