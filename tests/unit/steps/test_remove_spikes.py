@@ -202,7 +202,7 @@ def test_suspects_on_the_peak_take_the_memory_of_their_windows(tmp_path):
     counts[:, 5, top] *= 1.2
     np.save(tmp_path / "counts.npy", counts)
     wide = image.with_(
-        counts=np.load(tmp_path / "counts.npy", mmap_mode="r"),
+        counts=da.from_array(np.load(tmp_path / "counts.npy", mmap_mode="r"), chunks=(1, -1, -1)),
         energy=EnergyAxis(image.energy.offset_mev, image.energy.dispersion_mev, counts.shape[2]),
     )
     backend = CpuBackend(1)
