@@ -31,6 +31,7 @@ from phonon_eels.backends.workers.payload import pack
 from phonon_eels.config import load_material, load_settings, load_simulation
 from phonon_eels.io.export import write_hspy
 from phonon_eels.pipeline import run_step
+from phonon_eels.pipeline.resources import ScanSize, expected_mb
 from phonon_eels.simulate import simulate
 from phonon_eels.spectrum_image import ScanAxis
 
@@ -41,8 +42,15 @@ SETTINGS = load_settings(overrides=["remove_spikes.enabled=false"])
 BILLION = 1_000_000_000
 FARM = 64
 """Workers of the extrapolation."""
-MAPS, CLIENT_BYTES = 60, 128e9
-"""Maps and standard deviations that fit_peaks gives back to the client, and the memory of that."""
+CLIENT_BYTES = 128e9
+"""Memory of the process that the steps run in, which holds what they keep of every position."""
+
+HEAVY = ("measure_modulation", "fit_peaks")
+
+
+def held_bytes(step: str) -> float:
+    """Return what a step keeps of a position by its memory model (`pipeline/resources.py`)."""
+    return expected_mb(ScanSize(2_000_000, CHANNELS), step, 1) - expected_mb(ScanSize(1_000_000, CHANNELS), step, 1)
 
 
 @dataclass
@@ -185,12 +193,15 @@ def extrapolate(per_position_s: float, task_s: float, passed: float, worker_mb: 
         ("workers that one scheduler can keep busy", f"{LARGEST_BLOCK_BYTES / 8 / CHANNELS * per_position_s / len(TIMED) / task_s:,.0f}"),
         ("memory of a worker", f"{worker_mb:.0f} MB as here, up to 24 blocks more: {worker_mb / 1e3 + 24 * LARGEST_BLOCK_BYTES / 1e9:.1f} GB"),
         ("through scheduler and client", f"at most {BILLION * passed / 1e9:.0f} GB (here the constants of the function count most)"),
-        ("one map in the client's memory", f"{8.0 * BILLION / 1e9:.0f} GB; the {MAPS} maps and deviations of fit_peaks {MAPS * 8.0 * BILLION / 1e9:.0f} GB"),
+        ("one map in the client's memory", f"{8.0 * BILLION / 1e9:.0f} GB; " + ", ".join(f"{step} holds {held_bytes(step) * BILLION / 1e9:.0f} GB" for step in HEAVY)),
     ]  # fmt: skip
     for name, words in rows:
         print(f"| {name} | {words} |")
     limits = [
-        (CLIENT_BYTES / (MAPS * 8), f"the maps of fit_peaks fill a client of {CLIENT_BYTES / 1e9:.0f} GB"),
+        *[
+            (CLIENT_BYTES / held_bytes(step), f"what {step} keeps fills a client of {CLIENT_BYTES / 1e9:.0f} GB")
+            for step in HEAVY
+        ],
         (1e5 * LARGEST_BLOCK_BYTES / 8 / CHANNELS, "a pass has 100,000 tasks, where Dask's scheduler grows slow"),
         (100e12 / (4 * 4.0 * CHANNELS), "the images fill 100 TB of disk"),
         (FARM * 24 * 3600 / per_position_s, f"these steps take a day on {FARM} workers"),
