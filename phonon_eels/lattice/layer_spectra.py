@@ -89,7 +89,12 @@ def average_layers(
     number = total[2]
     seen = number > 0
     mean = np.divide(total[0], number, out=np.full_like(number, np.nan), where=seen)
-    std = np.sqrt(np.divide(total[1], number**2, out=np.full_like(number, np.nan), where=seen))
+    variance = total[1]
+    if image.variance is None:
+        # A few dark-corrected spectra may add up to less than nothing: what is read adds noise nevertheless, and a sum of no
+        # electrons is not known to better than one.
+        variance = np.maximum(variance, np.maximum(number * noise.read_noise_e**2, 1.0))
+    std = np.sqrt(np.divide(variance, number**2, out=np.full_like(number, np.nan), where=seen))
     energies = axis.energies_mev if center_mev is None else (np.arange(n) - zero) * axis.dispersion_mev
     counted = np.array([int(np.count_nonzero(chosen == layer)) for layer in range(n_layers)])
     return LayerSpectra(energies, mean, std, counted)

@@ -53,3 +53,15 @@ def test_bytes_do_not_depend_on_blocks_or_threads():
     for other in results[1:]:
         assert other.mean_e.tobytes() == results[0].mean_e.tobytes()
         assert other.std_e.tobytes() == results[0].std_e.tobytes()
+
+
+def test_sums_below_nothing_have_the_deviation_of_the_reading():
+    """A few positions, hardly an electron each, dark level taken off: their sum may be negative, its variance may not."""
+    counts = np.zeros((1, 4, 3))
+    counts[..., 1] = -30.0
+    noise = NoiseModel(gain=1.0, dark_level=0.0, read_noise_e=3.0)
+    found = average_layers(_image(counts, noise=noise), np.zeros((1, 4), int), 1, None, CpuBackend(1))
+    np.testing.assert_allclose(found.mean_e[0], [0.0, -30.0, 0.0])
+    np.testing.assert_allclose(found.std_e[0], 3.0 / np.sqrt(4.0))
+    quiet = average_layers(_image(counts), np.zeros((1, 4), int), 1, None, CpuBackend(1))
+    np.testing.assert_allclose(quiet.std_e[0], 1.0 / 4.0)
