@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from phonon_eels.backends.base import Backend, Progress
     from phonon_eels.spectrum_image import SpectrumImage
+
+
+STRIP_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,16 @@ def average_layers(
             for r in range(len(layer))
         ]
 
-    blocks = backend.map_rows(rows, [image.counts, image.variance, image.bad, chosen, shift], progress=progress)
     total = np.zeros((3, n_layers, n))
-    for block in blocks:
-        for row in block:
-            total += row
+    n_rows = image.shape[0]
+    # Every row has sums of its own until they are added, in the order of the rows: not of all rows at once.
+    for low in range(0, n_rows, STRIP_ROWS):
+        here = slice(low, low + STRIP_ROWS)
+        arrays = [None if cube is None else cube[here] for cube in (image.counts, image.variance, image.bad)]
+        told = None if progress is None else partial(_told, progress, low, n_rows)
+        for block in backend.map_rows(rows, [*arrays, chosen[here], shift[here]], progress=told):
+            for row in block:
+                total += row
     number = total[2]
     seen = number > 0
     mean = np.divide(total[0], number, out=np.full_like(number, np.nan), where=seen)
@@ -98,6 +107,10 @@ def average_layers(
     energies = axis.energies_mev if center_mev is None else (np.arange(n) - zero) * axis.dispersion_mev
     counted = np.array([int(np.count_nonzero(chosen == layer)) for layer in range(n_layers)])
     return LayerSpectra(energies, mean, std, counted)
+
+
+def _told(progress: Progress, low: int, n_rows: int, done: int, _: int) -> None:
+    progress(low + done, n_rows)
 
 
 def _sum_row(
