@@ -7,12 +7,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from phonon_eels.cli.stops import stop_if_asked
+
 
 @contextmanager
 def reporting(
     quiet: bool = False, debug: bool = False, progress: bool = False
 ) -> Iterator[Callable[[str, int, int], None]]:
     """Write the package's log to standard error while the block runs, and give a function that shows progress.
+
+    The function also ends the work if a signal asked for that and went unheard.
 
     Parameters
     ----------
@@ -31,8 +35,13 @@ def reporting(
         handler.setFormatter(logging.Formatter("%(message)s"))
         handler.setLevel(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
         logger.addHandler(handler)
+
+        def report(step: str, done: int, total: int) -> None:
+            stop_if_asked()
+            show(step, done, total)
+
         try:
-            yield show
+            yield report
         finally:
             logger.removeHandler(handler)
             logger.setLevel(before)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from phonon_eels.cli.commands import BAD_INPUT
 from phonon_eels.cli.parser import build_parser
+from phonon_eels.cli.stops import INTERRUPTED, stoppable
 from phonon_eels.errors import DataError, PhononEELSError, QualityError
 
-QUALITY_FAILURE, INTERRUPTED, TERMINATED = 3, 130, 143
+QUALITY_FAILURE = 3
 _OBJECTS_BEFORE_COLLECTION = 50_000
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -48,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        code: int = options.command(options)
+        with stoppable():
+            code: int = options.command(options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -65,8 +64,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("stopped: finished steps are kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _naming_the_file(problem: PhononEELSError, options: argparse.Namespace) -> str:
@@ -76,8 +73,3 @@ def _naming_the_file(problem: PhononEELSError, options: argparse.Namespace) -> s
     if given is None or not isinstance(problem, DataError | QualityError) or given.name in sentence:
         return sentence
     return f"{given}: {sentence}"
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Leave through the usual way, so that temporary folders are removed."""
-    raise SystemExit(TERMINATED)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 StepProgress = Callable[[str, int, int], None]
-"""Called with (step, done, total) while long work goes on."""
+"""Called with (step, done, total) when a step begins and while long work goes on; what it raises ends the work."""
 
 
 @dataclass(frozen=True)
@@ -323,6 +323,7 @@ def _make(
     settings, backend = surroundings.settings, surroundings.backend
     progress = partial(surroundings.progress, step)
     inputs = _places(folder, provenance.parents)
+    progress(0, 1)
 
     def check() -> None:
         fence.check(step)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,34 @@ class TestExitCodes:
         fake_steps.since()
         assert main(["run", "scan.hspy"]) == 0
         assert fake_steps.since()[0] == "align_zlp"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_a_signal_that_python_forgets_ends_it(
+        self, scan: Path, fake_steps: FakeSteps, number: signal.Signals
+    ) -> None:
+        """An import is full of such callbacks: what a handler raises in one of them is printed and the work goes on."""
+
+        class Something:
+            pass
+
+        def during_an_import(*_: Any) -> StepResult:
+            thing = Something()
+            reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), number))
+            del thing
+            assert reference() is None
+            return StepResult()
+
+        fake_steps.instead["align_zlp"] = during_an_import
+        code = 0
+        try:
+            code = main(["run", "scan.hspy"])
+        except SystemExit as left:
+            code = left.code
+        assert code == 128 + number
+        assert (Path("results/scan/align_zlp")).exists()
+        assert not [step for step in fake_steps.since() if step == "subtract_zlp"]
+        assert not Path("results/scan/report").exists()
 
     def test_sigterm_is_143_and_tidy(self, scan: Path, fake_steps: FakeSteps) -> None:
         def terminate(*_: Any) -> StepResult:
