@@ -169,7 +169,7 @@ class TestExitCodes:
 
         def during_an_import(*_: Any) -> StepResult:
             thing = Something()
-            reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), number))
+            reference = weakref.ref(thing, lambda _: signal.raise_signal(number))
             del thing
             assert reference() is None
             return StepResult()
