@@ -218,7 +218,7 @@ def main() -> int:
     try:
         import napari
 
-        from phonon_eels.viewer.layers import first_layers
+        from phonon_eels.viewer.layers import layers_of
         from phonon_eels.viewer.workbench import Workbench
     except ImportError as problem:
         print(f"not run: {problem}")
@@ -230,7 +230,7 @@ def main() -> int:
         bench = Workbench(viewer)
         viewer.window.add_dock_widget(bench, area="right")
         settle(lambda: bench.spectrum is not None and bench.spectrum.isVisible())
-        for data, keywords, kind in first_layers(session):
+        for data, keywords, kind in layers_of(session):
             getattr(viewer, f"add_{kind}")(data, **keywords)
         settle()
         viewer.reset_view()

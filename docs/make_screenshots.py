@@ -66,7 +66,7 @@ class Camera:
         """Open the results in a new window."""
         import napari
 
-        from phonon_eels.viewer.layers import first_layers
+        from phonon_eels.viewer.layers import layers_of
         from phonon_eels.viewer.opening import open_path
         from phonon_eels.viewer.workbench import Workbench
 
@@ -78,7 +78,7 @@ class Camera:
         self.wait(lambda: self.bench.spectrum is not None)
         self.spectrum = self.bench.spectrum
         self.session = open_path(results)[0]
-        for data, keywords, kind in first_layers(self.session):
+        for data, keywords, kind in layers_of(self.session):
             getattr(self.viewer, f"add_{kind}")(data, **keywords)
         self.rest()
         self.viewer.reset_view()
@@ -165,11 +165,11 @@ class Camera:
         self.bench.tabs.setCurrentWidget(self.bench.analyse)
 
     def the_maps(self) -> None:
-        """The list of all maps, one of them added: shifts, in colours that diverge from zero."""
+        """The list of all maps, one of them shown: shifts, in colours that diverge from zero."""
         self.bench.tabs.setCurrentWidget(self.bench.maps)
         for layer in self.viewer.layers:
             layer.visible = layer.name == "HAADF"
-        self.bench.maps.add("CuO78 shift from the mean (meV)", visible=True)
+        self.bench.maps.show_map("CuO78 shift from the mean (meV)")
         self.viewer.layers.selection.active = self.viewer.layers["CuO78 shift from the mean (meV)"]
 
     def wait(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:

@@ -28,6 +28,7 @@ from phonon_eels.config import STEP_NAMES, Settings
 from phonon_eels.errors import ConfigError, DataError, PhononEELSError
 from phonon_eels.viewer import forms, regions
 from phonon_eels.viewer.background import Background
+from phonon_eels.viewer.filling import fill
 from phonon_eels.viewer.form_widgets import SectionForm
 from phonon_eels.viewer.notices import guarded, slot, tell, tell_problem
 from phonon_eels.viewer.panel import Panel
@@ -295,6 +296,7 @@ class AnalysePanel(Panel):
         self._loaded = session.settings
         self._session = session
         self.link.show_session(session)
+        fill(session, self.viewer)
 
     def _failed(self, problem: BaseException) -> None:
         self._set_running(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,11 +72,7 @@ def layers_of(session: Session) -> list[Layer]:
 
 
 def first_layers(session: Session) -> list[Layer]:
-    """Return the layers that are there once a scan is opened; the panel Maps adds the others.
-
-    napari makes controls and graphics for every layer that it is given, 0.2 s each without a GPU, and all the maps of results
-    are nearly fifty. So first come what the crystal looks like, and the primary mode.
-    """
+    """Return the layers that are there once a scan is opened: what the crystal looks like, and the primary mode; see `filling`."""
     maps = session.maps("fit_peaks")
     first = FIRST if maps is None else FIRST - {("align_zlp", "zlp_shift_mev")}
     mode = None if maps is None else _ranked_modes(session, maps)[0]
@@ -85,6 +81,17 @@ def first_layers(session: Session) -> list[Layer]:
         return entry.get("mode", mode) == mode and (entry["step"], entry["name"]) in first
 
     return [layer for layer in layers_of(session) if wanted(layer[1]["metadata"][KEY])]
+
+
+def names_to_come(session: Session, known: Collection[str]) -> list[str]:
+    """Return the names of the maps that are to become layers later, those that napari's list shows first at the front.
+
+    Parameters
+    ----------
+    known
+        Names of the layers that are there, and of those that the user took away.
+    """
+    return [keywords["name"] for _, keywords, _ in reversed(layers_of(session)) if keywords["name"] not in known]
 
 
 def maps_of(session: Session) -> dict[str, np.ndarray]:

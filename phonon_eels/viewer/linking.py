@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from phonon_eels.viewer.layers import KEY, Layer, first_layers, layers_of, placed, selection_layer, session_of
+from phonon_eels.viewer.layers import (
+    KEY,
+    Layer,
+    first_layers,
+    layers_of,
+    names_to_come,
+    placed,
+    selection_layer,
+    session_of,
+)
 from phonon_eels.viewer.sessions import Session
 
 LAYERS_DELAY_MS = 30
@@ -33,6 +42,16 @@ def world_nm(values: Any) -> tuple[float, float]:
     return float(row), float(column)
 
 
+def find_layer(viewer: Any, wanted: Layer) -> Any:
+    """Return the layer of the viewer that shows the same as a layer of ours, None where it was not added."""
+    entry = wanted[1]["metadata"][KEY]
+    for layer in viewer.layers:
+        found = getattr(layer, "metadata", {}).get(KEY)
+        if found and all(found.get(key) == entry.get(key) for key in ("session", "step", "name", "mode")):
+            return layer
+    return None
+
+
 class ViewerLink:
     """A panel's ear on the image. `close` takes it off, whatever became of the panel."""
 
@@ -44,6 +63,7 @@ class ViewerLink:
         on_click: Callable[[Place, bool], None] | None = None,
         on_label: Callable[[Place, str], None] | None = None,
         on_layers: Callable[[], None] | None = None,
+        visibility: bool = False,
     ) -> None:
         """Listen to a viewer.
 
@@ -57,8 +77,10 @@ class ViewerLink:
             Called with the place and the word of the label there, when it is clicked with control held.
         on_layers
             Called when layers came or went, or another one became the active one.
+        visibility
+            Also call `on_layers` when a layer is shown or hidden.
         """
-        self.viewer = viewer
+        self.viewer, self._visibility = viewer, visibility
         self._on_move, self._on_click, self._on_label, self._on_layers = on_move, on_click, on_label, on_layers
         self._open = True
         viewer.mouse_move_callbacks.append(self._moved)
@@ -82,7 +104,8 @@ class ViewerLink:
 
     def _layer_events(self) -> tuple[Any, ...]:
         layers = self.viewer.layers
-        return layers.events.inserted, layers.events.removed, layers.selection.events.active
+        shown = [layer.events.visible for layer in layers] if self._visibility else []
+        return layers.events.inserted, layers.events.removed, layers.selection.events.active, *shown
 
     def session(self) -> Session | None:
         """Return the session of the active layer, else that of the topmost one that has one."""
@@ -139,6 +162,8 @@ class ViewerLink:
             self._on_label(place, word)
 
     def _layers_changed(self, event: Any = None) -> None:
+        if event is not None and event.type == "inserted" and self._visibility:
+            event.value.events.visible.connect(self._layers_changed)
         if self._on_layers:
             self._on_layers()
 
@@ -160,8 +185,11 @@ class ViewerLink:
         return added
 
     def show_session(self, session: Session) -> None:
-        """Show a session: its first layers, and those that were shown, in place of those of its earlier results, or of the file that they are made from."""
-        old = []
+        """Show a session: its first layers, and those that were visible, in place of those of its earlier results, or of the file that they are made from.
+
+        Its other maps are then to come, save for those that the user took away.
+        """
+        old: list[Any] = []
         for layer in self.viewer.layers:
             found = session_of(layer)
             if found is None or not _same_scan(found, session):
@@ -171,15 +199,20 @@ class ViewerLink:
                 entry["session"] = session
             else:
                 old.append(layer)
-        there, shown = {layer.name for layer in old}, {layer.name for layer in old if layer.visible}
+        shown = {layer.name for layer in old if layer.visible}
+        before = {
+            found: names_to_come(found, found.to_come) for layer in old if (found := session_of(layer)) is not None
+        }
+        taken_away = {name for names in before.values() for name in names} - {layer.name for layer in old}
         first = {keywords["name"] for _, keywords, _ in first_layers(session)}
-        layers = [layer for layer in layers_of(session) if layer[1]["name"] in first | there]
+        layers = [layer for layer in layers_of(session) if layer[1]["name"] in first | shown]
         added = [self.show(layer) for layer in layers]
         for layer in old:
             self.viewer.layers.remove(layer)
         for layer in added:
             layer.name = layer.name.rpartition(" [")[0] or layer.name
             layer.visible = layer.visible or layer.name in shown
+        session.to_come[:] = names_to_come(session, first | shown | taken_away)
         if added:
             self.viewer.layers.selection.active = added[-1]
 

@@ -1,4 +1,4 @@
-"""The list of all maps of a scan: what is ticked is a layer of the image."""
+"""The list of all maps of a scan, by mode: what is ticked is shown in the image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QTreeWidget, QTreeWidgetItem, QVBoxLayout
 
 from phonon_eels.viewer.layers import KEY, Layer, layers_of
+from phonon_eels.viewer.linking import find_layer
 from phonon_eels.viewer.notices import guarded, slot
 from phonon_eels.viewer.panel import Panel
 from phonon_eels.viewer.sessions import Session
@@ -34,7 +35,7 @@ class MapsPanel(Panel):
         self.rows: dict[str, QTreeWidgetItem] = {}
         self._layers: dict[str, Layer] = {}
         self._build()
-        self.link = self.follow(napari_viewer, self._layers_changed)
+        self.link = self.follow(napari_viewer, self._layers_changed, visibility=True)
         self._layers_changed()
 
     def _build(self) -> None:
@@ -44,7 +45,7 @@ class MapsPanel(Panel):
         self.tree.setHeaderHidden(True)
         self.tree.itemChanged.connect(self._ticked)
         self.every = QPushButton("add all")
-        self.every.setToolTip("every map as a layer; without a GPU napari takes a while for so many")
+        self.every.setToolTip("every map as a layer, at once; without a GPU napari takes a while for so many")
         self.every.clicked.connect(slot(lambda: self.add(*self.rows)))
         self.none = QPushButton("remove all")
         self.none.setToolTip("take the layers of all maps away; they can be added again")
@@ -69,15 +70,16 @@ class MapsPanel(Panel):
             self._list_maps(session)
         blocked = self.tree.blockSignals(True)
         for name, row in self.rows.items():
-            row.setCheckState(0, UNTICKED if self.layer(name) is None else TICKED)
+            layer = self.layer(name)
+            row.setCheckState(0, TICKED if layer is not None and layer.visible else UNTICKED)
         self.tree.blockSignals(blocked)
-        here = sum(row.checkState(0) == TICKED for row in self.rows.values())
+        here = sum(self.layer(name) is not None for name in self.rows)
         known = session is not None and bool(self.rows)
-        words = (
-            f"{session.name}: {here} of {len(self.rows)} maps are layers. Tick one: it is shown on top."
-            if known and session
-            else ""
-        )
+        words = ""
+        if known and session:
+            words = f"{session.name}: {here} of {len(self.rows)} maps are layers"
+            words += ", the others follow. " if session.to_come else ". "
+            words += "Tick one: it is shown on top."
         self.words.setText(words or "No scan is open: drag a file or a results folder onto the window.")
 
     def _list_maps(self, session: Session | None) -> None:
@@ -101,14 +103,7 @@ class MapsPanel(Panel):
 
     def layer(self, name: str) -> Any:
         """Return the layer of a map, None where it was not added."""
-        entry = self._layers[name][1]["metadata"][KEY]
-        for layer in self.viewer.layers:
-            found = getattr(layer, "metadata", {}).get(KEY)
-            if not found or found["session"] is not self.session:
-                continue
-            if all(found.get(key) == entry.get(key) for key in ("step", "name", "mode")):
-                return layer
-        return None
+        return find_layer(self.viewer, self._layers[name])
 
     @guarded
     def _ticked(self, row: QTreeWidgetItem, _: int) -> None:
@@ -116,21 +111,27 @@ class MapsPanel(Panel):
         if name not in self.rows:
             return
         if row.checkState(0) == TICKED:
-            self.add(name, visible=True)
-        else:
-            self.remove(name)
+            self.show_map(name)
+        elif (layer := self.layer(name)) is not None:
+            layer.visible = False
 
-    def add(self, *names: str, visible: bool = False) -> None:
-        """Make layers of maps, above the other maps."""
+    def show_map(self, name: str) -> None:
+        """Show a map above the other maps."""
+        self.add(name)
+        layer = self.layer(name)
+        layer.visible = True
+        self.link.raise_map(layer)
+
+    def add(self, *names: str) -> None:
+        """Make layers of maps that are none yet."""
         for name in names:
             if self.layer(name) is None:
-                layer = self.link.show(self._layers[name])
-                if visible:
-                    layer.visible = True
-                    self.link.raise_map(layer)
+                self.link.show(self._layers[name])
 
     def remove(self, *names: str) -> None:
-        """Take the layers of maps away."""
+        """Take the layers of maps away, and those that are still to come."""
+        if self.session is not None:
+            self.session.to_come[:] = [name for name in self.session.to_come if name not in names]
         for name in names:
             layer = self.layer(name)
             if layer is not None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from phonon_eels.viewer.layers import Layer, first_layers
+from phonon_eels.viewer.layers import Layer, first_layers, names_to_come
+
+if TYPE_CHECKING:
+    from phonon_eels.viewer.sessions import Session
 
 PathOrPaths = str | Sequence[str]
 NO_LAYERS = [(None,)]
@@ -28,7 +32,7 @@ def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[Layer]] | None
 
 
 def read_layers(path: PathOrPaths) -> list[Layer]:
-    """Open files and results folders as layers.
+    """Open files and results folders as layers: the first ones of each; where there is a window, the others follow by themselves.
 
     Raises
     ------
@@ -37,7 +41,12 @@ def read_layers(path: PathOrPaths) -> list[Layer]:
     """
     from phonon_eels.viewer.opening import open_path
 
-    return [layer for one in _paths(path) for session in open_path(one) for layer in first_layers(session)]
+    sessions = [session for one in _paths(path) for session in open_path(one)]
+    layers = [first_layers(session) for session in sessions]
+    for session, first in zip(sessions, layers, strict=True):
+        session.to_come[:] = names_to_come(session, {keywords["name"] for _, keywords, _ in first})
+    _fill_later(sessions)
+    return list(chain.from_iterable(layers))
 
 
 def read_or_tell(path: PathOrPaths) -> list[Any]:
@@ -54,6 +63,17 @@ def read_or_tell(path: PathOrPaths) -> list[Any]:
         except Exception as problem:  # at the border to napari, as in the slots of the panels
             tell_problem(problem)
     return layers or NO_LAYERS
+
+
+def _fill_later(sessions: list[Session]) -> None:
+    """Let the other maps follow once napari has shown the first ones, where there is a window for them."""
+    from qtpy.QtWidgets import QApplication
+
+    if QApplication.instance() is not None:
+        from phonon_eels.viewer.filling import fill
+
+        for session in sessions:
+            fill(session)
 
 
 def _paths(path: PathOrPaths) -> list[Path]:

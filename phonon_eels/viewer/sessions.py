@@ -48,6 +48,8 @@ class Session:
         Results of the steps that were run, by name; images left out.
     notes
         What the user should know of how it was opened.
+    to_come
+        Names of the maps that are still to become layers of the image, the next one first.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Session:
     material: Material = field(default_factory=lambda: load_material("bi2212"))
     results: Mapping[str, StepResult] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    to_come: list[str] = field(default_factory=list)
 
     def maps(self, step: str) -> xr.Dataset | None:
         """Return the maps of a step, None where it made none."""

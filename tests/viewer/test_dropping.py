@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from phonon_eels.config import Settings
-from phonon_eels.viewer import analyse_panel, spectrum_panel
+from phonon_eels.viewer import analyse_panel, filling, spectrum_panel
 from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.sessions import Session
 from tests.viewer.conftest import let_qt_work, wait_until
@@ -92,13 +92,17 @@ def test_a_file_with_several_scans_opens_each(
     assert not notices
 
 
-def test_a_results_folder_is_dropped(drop: Callable[..., None], viewer: Any, results: Path) -> None:
+def test_a_results_folder_is_dropped(
+    drop: Callable[..., None], viewer: Any, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "PAUSE_MS", 3000)
     drop(results)
     assert names(viewer) == [
         "HAADF", "window 73.0 … 83.0 meV (e⁻)", "superstructure phase (rad)", "layers", "status of the fit",
         "CuO78 area (e⁻)", "CuO78 energy σ (meV)", "CuO78 energy (meV)",
     ]  # fmt: skip
     assert [layer.name for layer in viewer.layers if layer.visible] == ["HAADF"]
+    wait_until(lambda: len(viewer.layers) == 9)  # the others follow
 
 
 def test_the_sample_is_opened_from_the_menu(drop: Callable[..., None], viewer: Any, repository: Path) -> None:
@@ -123,17 +127,22 @@ def test_every_map_can_be_had(drop: Callable[..., None], viewer: Any, session: S
     drop(results)
     panel = dock(viewer, MapsPanel(viewer))
     assert set(panel.rows) == {keywords["name"] for _, keywords, _ in layers_of(session)}
-    assert {name for name, row in panel.rows.items() if row.checkState(0) == TICKED} == set(names(viewer))
+    assert [name for name, row in panel.rows.items() if row.checkState(0) == TICKED] == ["HAADF"]
     panel.rows["BiO38 energy (meV)"].setCheckState(0, TICKED)
     assert viewer.layers["BiO38 energy (meV)"].visible
+    above = names(viewer).index("BiO38 energy (meV)")
+    assert not any(layer.visible for layer in viewer.layers[above + 1 :])
     panel.rows["BiO38 energy (meV)"].setCheckState(0, UNTICKED)
-    assert "BiO38 energy (meV)" not in viewer.layers
+    assert not viewer.layers["BiO38 energy (meV)"].visible
+    # The eye in napari's list and the tick are one.
+    viewer.layers["BiO38 energy (meV)"].visible = True
+    wait_until(lambda: panel.rows["BiO38 energy (meV)"].checkState(0) == TICKED)
     panel.remove(*panel.rows)
     assert not viewer.layers
     let_qt_work()
     panel.add("HAADF", "SrO67 area σ (e⁻)")
     let_qt_work()
-    assert panel.rows["SrO67 area σ (e⁻)"].checkState(0) == TICKED
+    assert panel.rows["SrO67 area σ (e⁻)"].checkState(0) == UNTICKED
     assert f"2 of {len(panel.rows)} maps" in panel.words.text()
 
 
