@@ -43,6 +43,8 @@ class MapsPanel(Panel):
         self.words.setWordWrap(True)
         self.tree = QTreeWidget()
         self.tree.setHeaderHidden(True)
+        # In napari's dark theme a box without a tick cannot be told from the ground.
+        self.tree.setStyleSheet("QTreeView::indicator:unchecked { border: 1px solid #8a8f94; border-radius: 2px; }")
         self.tree.itemChanged.connect(self._ticked)
         self.every = QPushButton("add all")
         self.every.setToolTip("every map as a layer, at once; without a GPU napari takes a while for so many")
