@@ -233,6 +233,8 @@ class FitPeaks(Frozen):
     """Bins grow along both directions of the scan, or along its rows or columns only, so that they stay inside a layer."""
     thermometry_tiles: tuple[int, int] = Field(default=(1, 1))
     """Forward: temperature from gain and loss side for the scan and for so many parts of its rows and columns."""
+    thermometry_positions: bool = False
+    """Forward: also at every single position (maps `temperature_k` …), by nine to fifteen more fits of each."""
 
     @field_validator("vacuum_region")
     @classmethod

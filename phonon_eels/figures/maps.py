@@ -34,6 +34,8 @@ QUANTITY_TITLES = {
     "energy_mev_crb": "bound of energy",
     "apparent_energy_mev_crb": "bound of apparent energy",
     "area_e_crb": "bound of area",
+    "temperature_k": "temperature",
+    "temperature_pull_to_stage": "deviations from the stage's",
     "zlp_center_mev": "centre",
     "zlp_fwhm_mev": "FWHM",
     "zlp_tail_loss": "tail exponent, loss side",

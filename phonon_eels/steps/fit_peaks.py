@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from phonon_eels.errors import DataError
 from phonon_eels.forward.information import sensitivities, vacuum_deviations
 from phonon_eels.forward.mean import MeanFit, MeanModel, fit_mean
 from phonon_eels.forward.model import ForwardModel, build_forward_model, describe, fit_window
+from phonon_eels.forward.position_temperature import TemperatureMap
 from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, ScanFit
 from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.zero_loss import NARROW_CHANNELS
@@ -41,12 +43,17 @@ from phonon_eels.steps.peak_tables import (
 from phonon_eels.steps.position_fits import Prepared, fit_positions, pool, prior_stds
 from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
-from phonon_eels.steps.thermometry import measure_temperature
+from phonon_eels.steps.thermometry import (
+    add_temperatures,
+    measure_temperature,
+    position_temperatures,
+)
 from phonon_eels.steps.vacuum_response import response_sentence, vacuum_response
 from phonon_eels.units import thermal_energy_mev
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 ROOM_TEMPERATURE_K = 293.0
 PLASMON_MEV = 3000.0
@@ -80,7 +87,12 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     shared_settings = pooled_settings(settings) if classic else settings
     prepared = prepare(image, shared_settings, context)
     usable_prior = prior_stds(prepared.model, context.material)
+    temperatures, temperature, warmth = measure_temperature(
+        image, prepared.mean_model, prepared.mean, prepared.alignment, settings.thermometry_tiles, context
+    )
+    warm = _model_at_own_temperature(image, temperature, settings, context)
     model, by_rows, by_columns, held, starts = pool(image, prepared, shared_settings, context)
+    single: TemperatureMap | None = None
     if classic:
         lines = fit_classic_positions(classic_problem(image, model, usable_prior, settings, context), context)
         good, fit_status = lines.fit.usable, lines.fit.status
@@ -92,6 +104,10 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
         del starts  # here a large scan takes most memory
         good, fit_status, meanings = np.isin(fit.status, (CONVERGED, AT_BOUND)), fit.status, STATUS_MEANINGS
+        if settings.thermometry_positions:
+            single = position_temperatures(
+                image, warm or model, prepared.alignment, fit, held, temperature, settings, context
+            )
         found = peak_maps(fit, held, model, context.material, good, usable_prior)
         found.values.update(local_maps(fit, model, prepared.alignment, image.energy, good))
         del fit
@@ -105,9 +121,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         joined = " ".join(word.replace(" ", "_") for word in words)
         flags = {"units": "1", "flag_values": np.arange(len(words), dtype=np.int16), "flag_meanings": joined}
         maps[name] = (("mode", "row", "column"), numbers.astype(np.int16), flags)
-    temperatures, temperature, warmth = measure_temperature(
-        image, prepared.mean_model, prepared.mean, prepared.alignment, settings.thermometry_tiles, context
-    )
+    warm_told, warm_words = _add_temperatures(maps, single, warm or model, settings)
     typical = np.nanmedian(held.params[good], axis=0)
     follows, by_vacuum = sensitivities(model, typical), vacuum_deviations(model, typical)
     fitted = describe(model, shared_settings, prepared.thermal_mev)
@@ -135,9 +149,37 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "zlp_fwhm_mev": quantity(model.reference[0], float("nan"), "meV"),
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
         "measured_temperature_k": temperature,
+        **warm_told,
     }
-    messages = (*_messages(image, model, good, prepared, settings, context), *warmth, *([sentence] if sentence else []))
+    said = (*warmth, *warm_words, *([sentence] if sentence else []))
+    messages = (*_messages(image, model, good, prepared, settings, context), *said)
     return StepResult(maps=maps, tables=tables, summary=summary | noise_told, messages=messages)
+
+
+def _model_at_own_temperature(
+    image: SpectrumImage, scan: dict[str, Any], settings: FitPeaks, context: StepContext
+) -> ForwardModel | None:
+    """Return the model whose zero-loss shape, shared energies and widths belong to the temperature of the scan; None: the stage's.
+
+    Widths and tails that were fitted at a wrong temperature have taken up part of what it does to the spectrum and would pull the
+    positions back to it: where scan and stage differ by more than a deviation they are fitted again, before anything else of the
+    size of the scan is held.
+    """
+    stage = image.acquisition.temperature_k or ROOM_TEMPERATURE_K
+    if not settings.thermometry_positions or scan["status"] != "ok" or abs(scan["value"] - stage) <= scan["std"]:
+        return None
+    own = image.with_(acquisition=replace(image.acquisition, temperature_k=scan["value"]))
+    return pool(own, prepare(own, settings, context), settings, context)[0]
+
+
+def _add_temperatures(
+    maps: xr.Dataset, single: TemperatureMap | None, warm: ForwardModel, settings: FitPeaks
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    if single is None:
+        return {}, ()
+    told, words = add_temperatures(maps, single)
+    # Each temperature has tables of its own: the one that is written is of no account.
+    return {**told, "temperature_model": describe(warm, settings, thermal_energy_mev(ROOM_TEMPERATURE_K))}, words
 
 
 def _reproducibility(
@@ -236,6 +278,8 @@ def _messages(
         messages.append(f"modes beyond the end of the energy axis were left out: {', '.join(missing)}")
     if settings.bin_to_std_mev is not None and context.route == "classic":
         messages.append("fit_peaks.bin_to_std_mev is of the forward route: nothing was binned")
+    if settings.thermometry_positions and context.route == "classic":
+        messages.append("fit_peaks.thermometry_positions is of the forward route: no temperature was measured")
     bad = int(np.count_nonzero(~good if image.masked is None else ~good & ~image.masked))
     if bad:
         messages.append(f"{bad} of {good.size} positions could not be fitted; the status map says why")

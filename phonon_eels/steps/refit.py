@@ -16,6 +16,7 @@ from phonon_eels.component_fit.where import Known, where_true
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel, model_from_description
+from phonon_eels.forward.position_temperature import TEMPERATURE_STATUS
 from phonon_eels.forward.scan import INTERVAL_MEANINGS, SHOWN_SIGMA, ScanFit, fit_scan
 from phonon_eels.kernels.component_fit import OUTCOMES
 from phonon_eels.kernels.forward import N_LOCAL
@@ -28,6 +29,7 @@ from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, from_zero,
 from phonon_eels.steps.peak_tables import local_maps, true_zero
 from phonon_eels.steps.position_fits import SEEN_SIGMA, prior_stds
 from phonon_eels.steps.spec import StepContext
+from phonon_eels.steps.thermometry import position_temperatures, temperature_values
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -137,7 +139,14 @@ def _forward(
     found = peak_maps(best, held, model, context.material, good, prior)
     found.values.update(local_maps(best, model, everywhere, image.energy, good))
     found = from_zero(found, true_zero(context)[0])
-    return found.values, {name: numbers for name, (numbers, _) in found.flags.items()}, best.status, good
+    flags = {name: numbers for name, (numbers, _) in found.flags.items()}
+    if "temperature_k" in before.maps:
+        scan = before.summary["measured_temperature_k"]
+        warm = model_from_description(before.summary["temperature_model"], context.material)
+        single = position_temperatures(image, warm, alignment, best, held, scan, settings, context)
+        found.values.update(temperature_values(single))
+        flags["temperature_status"] = single.status
+    return found.values, flags, best.status, good
 
 
 def _forward_starts(
@@ -228,6 +237,8 @@ def _merged(
     words = str(maps["status"].attrs["flag_meanings"]).split()
     summary["status_counts"] = count_status(maps["status"].values, words)
     summary["median_p_value"] = float(np.nanmedian(maps["p_value"].values))
+    if "temperature_status" in maps:
+        summary["temperature_status_counts"] = count_status(maps["temperature_status"].values, TEMPERATURE_STATUS)
     counted = {"mode_status": MODE_STATUS, "identifiability": IDENTIFIABILITY, "interval_kind": INTERVAL_MEANINGS}
     for name, known in counted.items():
         if name not in maps:

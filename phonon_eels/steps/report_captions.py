@@ -42,6 +42,11 @@ BINNED_MAPS = (
     "Energies of bins of positions that are just large enough for the standard deviation asked for, mode by mode, with their "
     "standard deviations and the number of positions in each bin. Where the whole scan is one bin the target may be missed."
 )
+TEMPERATURE_MAP = (
+    "Temperature from the energy-gain and the energy-loss side of every position, with its standard deviation: half the 68 % interval "
+    "of its profile likelihood. Blank: the counts of the position do not determine it. The third map counts deviations from the "
+    "stage's temperature."
+)
 LIMIT_MAPS = (
     "Cramér-Rao bounds: the least standard deviation that any unbiased estimate of a mode's energy and area could have at each "
     "position, from the counts alone, with the zero-loss peak, the background and all other modes marginalised. Energies are left out where the bound is above four times that of the best positions."

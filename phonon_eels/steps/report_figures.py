@@ -76,6 +76,9 @@ def recipes(sources: Sources) -> list[Recipe]:
     if peaks is not None and "binned_energy_mev" in peaks:
         place = next(k for k, entry in enumerate(entries) if entry.name == "limit_maps")
         entries.insert(place, Recipe("binned_maps", "Energies of bins", captions.BINNED_MAPS, _binned_maps))
+    if peaks is not None and "temperature_k" in peaks:
+        place = next(k for k, entry in enumerate(entries) if entry.name == "limit_maps")
+        entries.insert(place, Recipe("temperature_map", "Temperature", captions.TEMPERATURE_MAP, _temperature_map))
     if 1 in sources.image.shape[:2] and sources.image.shape[:2] != (1, 1):
         entries.insert(2, Recipe("line_spectra", "Spectra along the line", captions.LINE_SPECTRA, _line_spectra))
     if sources.context.route == "classic":
@@ -150,6 +153,16 @@ def _binned_maps(sources: Sources) -> Any:
 
     maps = sources.maps("fit_peaks", "binned_energy_mev")
     return figures.plot_mode_maps(maps, ("binned_energy_mev", "bin_positions"), width_mm=figures.PAGE_MM * 0.7)
+
+
+def _temperature_map(sources: Sources) -> Any:
+    from phonon_eels import figures
+
+    maps = sources.maps("fit_peaks", "temperature_k")
+    if not np.isfinite(maps["temperature_k"].values).any():
+        raise NotDrawn("No position has enough electrons on the gain side to determine its temperature.")
+    shown = ("temperature_k", "temperature_pull_to_stage")
+    return figures.plot_mode_maps(maps.drop_dims("mode"), shown, width_mm=figures.PAGE_MM * 0.8)
 
 
 def _width_maps(sources: Sources) -> Any:
