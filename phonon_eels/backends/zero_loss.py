@@ -45,7 +45,7 @@ def score_block(
     status: np.ndarray,  # (positions,)
 ) -> int:
     """Estimate the zero-loss peak of every spectrum by `score_peak`; scratch is made once."""
-    small = np.empty((9, 32))
+    small = np.empty((3, 32))
     no_bad = np.empty(0, np.bool_)
     for p in range(counts.shape[0]):
         status[p] = score_peak(

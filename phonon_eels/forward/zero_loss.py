@@ -17,7 +17,8 @@ from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, NO_DATA
 from phonon_eels.kernels.lineshapes import split_pearson7, split_pearson7_area
 from phonon_eels.kernels.response import ModeTables, ZeroLossShape
-from phonon_eels.kernels.zero_loss import FOUND, score_tables
+from phonon_eels.kernels.zero_loss import FOUND
+from phonon_eels.kernels.zero_loss_tables import score_tables
 from phonon_eels.spectrum_image import SpectrumImage
 
 GAUSSIAN_TAIL = 30.0
@@ -261,9 +262,10 @@ def score_zero_loss(
     parts = backend.map_rows(score, [image.counts, image.bad], progress=progress)
     out = np.concatenate([part[0] for part in parts])
     found = np.concatenate([part[1] for part in parts]) == FOUND
-    unit = np.array([1.0, dispersion, 1.0, 1.0, 1.0])
     params, std = np.full((*found.shape, N_LOCAL), np.nan), np.full((*found.shape, N_LOCAL), np.nan)
-    params[..., :5], std[..., 1:5] = out[..., :5] * unit, out[..., 5:] * unit[1:]
+    out[..., 1] *= dispersion
+    out[..., 5] *= dispersion
+    params[..., :5], std[..., 1:5] = out[..., :5], out[..., 5:]
     std[..., 0] = np.sqrt(
         np.maximum(out[..., 0], 0.0) / (half * 0.5)
     )  # of a plateau of half the window: an upper bound

@@ -29,6 +29,27 @@ def split_pearson7(energy_mev: np.ndarray, fwhm_mev: float, tail_loss: float, ta
     return np.asarray((1.0 + curvature * (2.0 * energy_mev / fwhm_mev) ** 2) ** -tail)
 
 
+def split_pearson7_slopes(energy_mev: np.ndarray, fwhm_mev: float, tail_loss: float, tail_gain: float) -> np.ndarray:
+    """Return the derivatives of `split_pearson7` to place, ln w, ln m₊ and ln m₋, and itself: (5, points).
+
+    Parameters
+    ----------
+    energy_mev
+        Distance from the mode, (points,), in the unit of the width; the first derivative is per that unit.
+    """
+    loss = energy_mev > 0.0
+    tail = np.where(loss, tail_loss, tail_gain)
+    root = np.where(loss, 2.0 ** (1.0 / tail_loss), 2.0 ** (1.0 / tail_gain))
+    square = (2.0 * energy_mev / fwhm_mev) ** 2
+    base = 1.0 + (root - 1.0) * square
+    log_base = np.log(base)
+    peak = np.exp(-tail * log_base)
+    wider = 2.0 * tail * peak * (root - 1.0) * square / base
+    moved = np.divide(wider, energy_mev, out=np.zeros_like(wider), where=energy_mev != 0.0)
+    stronger = peak * (math.log(2.0) * root * square / base - tail * log_base)
+    return np.stack([moved, wider, np.where(loss, stronger, 0.0), np.where(loss, 0.0, stronger), peak])
+
+
 def split_pearson7_area(fwhm_mev: float, tail_loss: float, tail_gain: float) -> float:
     """Return the integral over all energies of `split_pearson7`, in meV; both exponents must exceed 0.5."""
     area = 0.0

@@ -7,8 +7,6 @@ import math
 import numpy as np
 
 from phonon_eels.kernels.device import kernel, reducing_kernel
-from phonon_eels.kernels.linear import cholesky, solve_factored
-from phonon_eels.kernels.lineshapes import split_pearson7
 
 
 @kernel
@@ -86,6 +84,8 @@ FOUND, NOTHING, AT_EDGE = 0, 1, 2
 N_SHAPE = 4
 """Parameters of the peak besides its height: centre (channels), logarithms of FWHM, loss and gain exponent."""
 MAX_PASSES = 12
+SINGULAR = 1e-14
+"""Least share of a diagonal that must be left when the parameters before it are taken out."""
 BLOCK = 8
 
 
@@ -205,21 +205,19 @@ def _score_step(
     precision: np.ndarray,
     whole: bool,
     sums: np.ndarray,
-    matrix: np.ndarray,
     step: np.ndarray,
 ) -> float:
-    """One step of Fisher scoring with the height profiled out; returns the height, `matrix` its factored information.
+    """One step of Fisher scoring with the height profiled out; returns the height, or -1 if there is none.
 
-    `constants` holds, for whole windows, the sums that do not depend on the data (see `score_tables`).
+    `step` receives the changes of the four shape parameters and their standard deviations. `constants` holds, for whole
+    windows, the sums that do not depend on the data (see `zero_loss_tables`); `sums`, (30,), those of others after the data's five.
     """
     n = model.shape[0]
-    for a in range(5):
-        sums[a] = 0.0
+    complete = whole
     if whole:
         _projections(counts[first : first + n], scores, sums)
-        for a in range(25):
-            sums[5 + a] = constants[a]
-    if not whole or sums[0] != sums[0]:
+        complete = sums[0] == sums[0]
+    if not complete:
         for a in range(30):
             sums[a] = 0.0
         for i in range(n):
@@ -239,22 +237,59 @@ def _score_step(
                 sums[10 + a] += model[i] * scores[a, i]
                 for b in range(a + 1):
                     sums[14 + a * (a + 1) // 2 + b] += (model[i] + shift) * scores[a, i] * scores[b, i]
-    if not sums[5] > 0.0 or sums[29] <= N_SHAPE:
+    return _solve_shape(sums[:5], constants if complete else sums[5:30], gain, dark_level, precision, step)
+
+
+@kernel
+def _solve_shape(
+    sums: np.ndarray, constants: np.ndarray, gain: float, dark_level: float, precision: np.ndarray, step: np.ndarray
+) -> float:
+    """Solve the normal equations of the four shape parameters as LDLᵀ in registers; see `_score_step`."""
+    if not constants[0] > 0.0 or constants[24] <= N_SHAPE:
         return -1.0
-    height = float((sums[0] - dark_level * sums[24]) / gain / sums[5])
+    height = float((sums[0] - dark_level * constants[19]) / gain / constants[0])
     if not height > 0.0:
         return -1.0
-    for a in range(N_SHAPE):
-        projected = (sums[1 + a] - dark_level * sums[6 + a]) / gain
-        step[a] = projected - height * sums[10 + a]
-        for b in range(a + 1):
-            entry = sums[14 + a * (a + 1) // 2 + b] - sums[10 + a] * sums[10 + b] / sums[5]
-            matrix[a, b] = height * entry
-            matrix[b, a] = height * entry
-        matrix[a, a] += precision[a]
-    if cholesky(matrix, N_SHAPE) != 0:
+    c0, c1, c2, c3 = constants[5], constants[6], constants[7], constants[8]
+    share = 1.0 / constants[0]
+    d0 = height * (constants[9] - c0 * c0 * share) + precision[0]
+    m10 = height * (constants[10] - c1 * c0 * share)
+    m11 = height * (constants[11] - c1 * c1 * share) + precision[1]
+    m20 = height * (constants[12] - c2 * c0 * share)
+    m21 = height * (constants[13] - c2 * c1 * share)
+    m22 = height * (constants[14] - c2 * c2 * share) + precision[2]
+    m30 = height * (constants[15] - c3 * c0 * share)
+    m31 = height * (constants[16] - c3 * c1 * share)
+    m32 = height * (constants[17] - c3 * c2 * share)
+    m33 = height * (constants[18] - c3 * c3 * share) + precision[3]
+    i0 = 1.0 / d0
+    l10, l20, l30 = m10 * i0, m20 * i0, m30 * i0
+    d1 = m11 - l10 * m10
+    i1 = 1.0 / d1
+    t21, t31 = m21 - l20 * m10, m31 - l30 * m10
+    l21, l31 = t21 * i1, t31 * i1
+    d2 = m22 - l20 * m20 - l21 * t21
+    i2 = 1.0 / d2
+    t32 = m32 - l30 * m20 - l31 * t21
+    l32 = t32 * i2
+    d3 = m33 - l30 * m30 - l31 * t31 - l32 * t32
+    i3 = 1.0 / d3
+    if not (d0 > 0.0 and d1 > SINGULAR * m11 and d2 > SINGULAR * m22 and d3 > SINGULAR * m33):
         return -1.0
-    solve_factored(matrix, N_SHAPE, step)
+    r0 = (sums[1] - dark_level * constants[1]) / gain - height * c0
+    r1 = (sums[2] - dark_level * constants[2]) / gain - height * c1 - l10 * r0
+    r2 = (sums[3] - dark_level * constants[3]) / gain - height * c2 - l20 * r0 - l21 * r1
+    r3 = (sums[4] - dark_level * constants[4]) / gain - height * c3 - l30 * r0 - l31 * r1 - l32 * r2
+    step[3] = r3 * i3
+    step[2] = r2 * i2 - l32 * step[3]
+    step[1] = r1 * i1 - l21 * step[2] - l31 * step[3]
+    step[0] = r0 * i0 - l10 * step[1] - l20 * step[2] - l30 * step[3]
+    k20, k31 = l21 * l10 - l20, l32 * l21 - l31
+    k30 = l31 * l10 + l32 * l20 - l32 * l21 * l10 - l30
+    step[4] = math.sqrt(i0 + l10 * l10 * i1 + k20 * k20 * i2 + k30 * k30 * i3)
+    step[5] = math.sqrt(i1 + l21 * l21 * i2 + k31 * k31 * i3)
+    step[6] = math.sqrt(i2 + l32 * l32 * i3)
+    step[7] = math.sqrt(i3)
     return height
 
 
@@ -288,11 +323,11 @@ def score_peak(
     low, high
         Channels to search.
     models, scores, constants, shift
-        From `score_tables`; `shift` as it was given there.
+        From `zero_loss_tables.score_tables`; `shift` as it was given there.
     precision
         Prior precisions of the shape parameters about the tabulated shape, (4,); 0 for none.
     small
-        Scratch, (9, 32).
+        Scratch, (3, 32).
     out
         (9,): height in electrons, then centre (channels) and logarithmic changes of FWHM and of both exponents; their standard
         deviations in the last four places.
@@ -312,7 +347,7 @@ def score_peak(
     centre = _centroid(counts, bad, place, low, high, half, dark_level, small[0])
     if centre < 0.0:
         return NOTHING
-    sums, step, matrix = small[1], small[2], small[3:7]
+    sums, step = small[1], small[2]
     for _ in range(MAX_PASSES):
         nearest = int(math.floor(centre + 0.5))
         phase = min(int((centre - nearest + 0.5) * n_phases), n_phases - 1)
@@ -320,7 +355,7 @@ def score_peak(
         whole = bad.shape[0] == 0 and nearest - half >= 0 and nearest + half < counts.shape[0]
         height = _score_step(
             counts, bad, nearest - half, gain, dark_level, models[phase], scores[phase], constants[phase], shift,
-            precision, whole, sums, matrix, step,
+            precision, whole, sums, step,
         )  # fmt: skip
         if height <= 0.0:
             return NOTHING
@@ -333,58 +368,6 @@ def score_peak(
     out[0], out[1] = height, centre
     for a in range(1, N_SHAPE):
         out[1 + a] = min(max(step[a], -1.0), 1.0)
-    column = small[7]
     for a in range(N_SHAPE):
-        for b in range(N_SHAPE):
-            column[b] = 1.0 if a == b else 0.0
-        solve_factored(matrix, N_SHAPE, column)
-        out[5 + a] = math.sqrt(column[a])
+        out[5 + a] = step[N_SHAPE + a]
     return FOUND
-
-
-def score_tables(
-    fwhm_channels: float, tail_loss: float, tail_gain: float, half: int, shift: float = 0.0, n_phases: int = 16
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tabulate a zero-loss peak μ of unit height and the scores of its shape at sub-channel offsets.
-
-    Parameters
-    ----------
-    half
-        Half the window, channels.
-    shift
-        Variance of the read noise over the typical height, both in electrons: weights are 1 / (μ + shift).
-
-    Returns
-    -------
-    models
-        (phases, 2 · half + 1). Offset of phase p: (p + 1/2) / phases - 1/2.
-    scores
-        Derivatives of μ to centre, ln FWHM, ln m₊, ln m₋ over μ + shift, and μ itself over it, (phases, 5, 2 · half + 1).
-    constants
-        Sums over the window, (phases, 25): of μ times its weight (1), of the scores (4), of μ times scores (4), of μ + shift
-        times products of scores (10, lower triangle), of the weights (1); the last is the number of channels.
-    """
-    offsets = (np.arange(n_phases) + 0.5) / n_phases - 0.5
-    channels = np.arange(-half, half + 1)
-    within = (np.arange(8) + 0.5) / 8 - 0.5
-    x = (channels - offsets[:, None])[..., None] + within
-
-    def peak(place: float, *logs: float) -> np.ndarray:
-        width, loss, gain = np.exp(logs) * (fwhm_channels, tail_loss, tail_gain)
-        return np.asarray(split_pearson7(x - place, width, loss, gain).mean(axis=-1))
-
-    models = peak(0.0, 0.0, 0.0, 0.0)
-    steps = np.diag([1e-3 * fwhm_channels, 1e-3, 1e-3, 1e-3])
-    slopes = [(peak(*step) - peak(*-step)) / (2.0 * step.sum()) for step in steps]
-    variance = models + shift
-    scores = np.stack([*slopes, models], axis=1) / variance[:, None, :]
-    shape = scores[:, :N_SHAPE]
-    constants = np.zeros((n_phases, 25))
-    constants[:, 0] = (models * scores[:, N_SHAPE]).sum(axis=1)
-    constants[:, 1:5] = shape.sum(axis=2)
-    constants[:, 5:9] = np.einsum("pi,pai->pa", models, shape)
-    products = np.einsum("pi,pai,pbi->pab", variance, shape, shape)
-    constants[:, 9:19] = products[:, *np.tril_indices(N_SHAPE)]
-    constants[:, 19] = scores[:, N_SHAPE].sum(axis=1)
-    constants[:, 24] = channels.size
-    return models, np.ascontiguousarray(scores), constants

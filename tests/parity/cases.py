@@ -24,7 +24,7 @@ from phonon_eels.kernels.deconvolve import make_response
 from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.kernels.response import FineGrid, ZeroLossShape, build_mode_tables
-from phonon_eels.kernels.zero_loss import score_tables
+from phonon_eels.kernels.zero_loss_tables import score_tables
 from tests.unit.component_fit.made_up import ENERGIES, TRUTH, three_gaussians
 from tests.unit.component_fit.made_up import counts as made_up_counts
 

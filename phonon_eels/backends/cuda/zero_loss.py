@@ -59,7 +59,7 @@ def score_call(
         counts.shape[0],
         (
             Given(counts), Given(bad), int(low), int(high), float(gain), float(dark_level), Shared(models), Shared(scores),
-            Shared(constants), float(shift), Shared(precision), Made(out), Made(status), Scratch((9, 32)),
+            Shared(constants), float(shift), Shared(precision), Made(out), Made(status), Scratch((3, 32)),
             Shared(np.empty(0, np.bool_)),
         ),
     )  # fmt: skip

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from phonon_eels.kernels.lineshapes import loss_spectrum, split_pearson7, split_pearson7_area, susceptibility
+from phonon_eels.kernels.lineshapes import (
+    loss_spectrum,
+    split_pearson7,
+    split_pearson7_area,
+    split_pearson7_slopes,
+    susceptibility,
+)
 from phonon_eels.simulate.lines import add_line, response
 from phonon_eels.units import thermal_energy_mev
 
@@ -82,3 +88,17 @@ def test_oscillator_agrees_with_the_simulator():
     ours = loss_spectrum(energies, 42.0, 4.0, KT, "oscillator")
     ours *= out.max() / ours.max()
     np.testing.assert_allclose(ours, out, rtol=1e-9, atol=1e-9 * out.max())
+
+
+def test_slopes_of_the_split_pearson7_are_those_of_differences():
+    x = np.linspace(-30.0, 30.0, 241)
+
+    def peak(place=0.0, width=0.0, loss=0.0, gain=0.0):
+        return split_pearson7(x - place, 8.0 * np.exp(width), 1.6 * np.exp(loss), 1.9 * np.exp(gain))
+
+    *slopes, value = split_pearson7_slopes(x, 8.0, 1.6, 1.9)
+    np.testing.assert_allclose(value, peak(), rtol=1e-13)
+    for name, slope in zip(("place", "width", "loss", "gain"), slopes, strict=True):
+        differences = (peak(**{name: 1e-4}) - peak(**{name: -1e-4})) / 2e-4
+        # The curvature jumps at the mode, where a difference is off by its own step times that jump.
+        np.testing.assert_allclose(slope, differences, atol=1e-6)
