@@ -7,8 +7,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-UNUSED = ("sparse", "pint", "distributed", "cffi")
-"""Dask, xarray and Numba load these wherever they are installed (HyperSpy brings them), to know their arrays when they meet them."""
+UNUSED = ("sparse", "pint", "distributed", "cffi", "fsspec", "charset_normalizer")
+"""Dask, xarray and Numba load the first of these wherever they are installed (HyperSpy brings them), to know their arrays when they
+meet them; zarr loads fsspec to ask whether a path is one of its stores, and NumPy's compiler of Fortran, of which SciPy takes hold
+when it copies NumPy's names, the last one to guess in which letters a source is written."""
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite.binding as llvm
 import numba
 from numba.core import lowering
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.runtime import rtsys
@@ -70,11 +71,29 @@ def _compiled(function: Function, fastmath: set[str], *, forceinline: bool = Fal
     return cast("Function", compiled)
 
 
+class _Stored(CompileResultCacheImpl):
+    """Kernels as Numba stores them; what a caller would be linked with is not parsed before one is compiled.
+
+    Beside its machine code, Numba stores a kernel in LLVM's language with all that it consists of: half a megabyte for a fit.
+    """
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        """Return the compiled kernel from what was stored."""
+        (name, kind, (machine_code, for_callers)), described, *rest = payload
+        # Numba asks this part for one thing only, whether the routine that Python calls is in the machine code.
+        entry = llvm.parse_assembly(f"define void @{described.llvm_cpython_wrapper_name}() {{ ret void }}").as_bitcode()
+        result = super().rebuild(target_context, ((name, kind, (machine_code, entry)), described, *rest))  # type: ignore[no-untyped-call]
+        result.library._get_module_for_linking = functools.cache(lambda: llvm.parse_bitcode(for_callers))
+        return result
+
+
 class _Cache(FunctionCache):
     """Numba's cache, without loading the compiler's knowledge of Python and NumPy for a kernel that is compiled already.
 
     That knowledge is 0.2 s of the start of a process; the compiler itself loads it when a kernel is not in the cache.
     """
+
+    _impl_class = _Stored
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled kernel for the types of its arguments, None if there is none."""

@@ -15,18 +15,12 @@ from phonon_eels.forward.model import ForwardModel
 from phonon_eels.kernels.likelihood import GAUSSIAN
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.classic_noise import NoisyFit, spectrum_noise, with_noise
+from phonon_eels.steps.position_fits import pooled_settings
 from phonon_eels.steps.spec import StepContext
 
 MODE_OK, MODE_PRIOR, MODE_VANISHED, MODE_FAILED = 0, 1, 2, 3
 BACKGROUNDS = {"constant": ("offset", 0), "linear": ("polynomial", 1), "exp_polynomial": ("exp_polynomial", 2)}
 SHAPE_PARAMETERS = ("fwhm", "fwhm_gauss", "fwhm_lorentz", "fraction")
-
-
-def pooled_settings(settings: FitPeaks) -> FitPeaks:
-    """Return the settings of the pass that shares energies and widths: it knows fewer shapes than a single fit."""
-    line = settings.line_shape if settings.line_shape in ("oscillator", "lorentzian", "gaussian") else "gaussian"
-    flat = settings.background if settings.background in ("none", "constant") else "linear"
-    return settings.model_copy(update={"line_shape": line, "background": flat})
 
 
 def classic_components(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.component_fit.result import STATUS_WORDS
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
@@ -22,13 +21,6 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
-from phonon_eels.steps.classic_peaks import (
-    classic_maps,
-    classic_problem,
-    fit_classic_positions,
-    noise_summary,
-    pooled_settings,
-)
 from phonon_eels.steps.maps import count_status, quantity, scan_dataset
 from phonon_eels.steps.peak_maps import from_zero, limit_maps, peak_maps, with_bins
 from phonon_eels.steps.peak_tables import (
@@ -40,7 +32,7 @@ from phonon_eels.steps.peak_tables import (
     sensitivity_summary,
     true_zero,
 )
-from phonon_eels.steps.position_fits import Prepared, fit_positions, pool, prior_stds
+from phonon_eels.steps.position_fits import Prepared, fit_positions, pool, pooled_settings, prior_stds
 from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
 from phonon_eels.steps.thermometry import (
@@ -93,7 +85,10 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     warm = _model_at_own_temperature(image, temperature, settings, context)
     model, by_rows, by_columns, held, starts = pool(image, prepared, shared_settings, context)
     single: TemperatureMap | None = None
-    if classic:
+    if classic:  # imported here, because the forward route needs none of its kernels
+        from phonon_eels.component_fit.result import STATUS_WORDS
+        from phonon_eels.steps.classic_peaks import classic_maps, classic_problem, fit_classic_positions, noise_summary
+
         lines = fit_classic_positions(classic_problem(image, model, usable_prior, settings, context), context)
         good, fit_status = lines.fit.usable, lines.fit.status
         meanings: tuple[str, ...] = STATUS_WORDS

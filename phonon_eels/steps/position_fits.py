@@ -63,6 +63,13 @@ def prior_stds(model: ForwardModel, material: Material) -> np.ndarray:
     return stds
 
 
+def pooled_settings(settings: FitPeaks) -> FitPeaks:
+    """Return the settings of the pass that shares energies and widths: it knows fewer shapes than a single fit."""
+    line = settings.line_shape if settings.line_shape in ("oscillator", "lorentzian", "gaussian") else "gaussian"
+    flat = settings.background if settings.background in ("none", "constant") else "linear"
+    return settings.model_copy(update={"line_shape": line, "background": flat})
+
+
 def pool(
     image: SpectrumImage, prepared: Prepared, settings: FitPeaks, context: StepContext
 ) -> tuple[ForwardModel, Pooled, Pooled, ScanFit, np.ndarray]:

@@ -47,7 +47,7 @@ CONFINED = {
 
 # Kernels and backends also run on GPU machines that have nothing else.
 NUMERIC_CORE = ("kernels", "backends")
-NUMERIC_CORE_MAY_IMPORT = ("numpy", "scipy", "numba", "cupy", "cupyx")
+NUMERIC_CORE_MAY_IMPORT = ("numpy", "scipy", "numba", "llvmlite", "cupy", "cupyx")  # llvmlite is Numba's own compiler
 # Only when a function asks for it: a machine without Dask can still import and run the kernels.
 BACKENDS_MAY_IMPORT_LATE = ("dask", "distributed", "dask_jobqueue", "cloudpickle", "h5py")
 NUMERIC_CORE_MAY_IMPORT_INSIDE = ("errors", "units", *NUMERIC_CORE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_small_scan_needs_no_dask_arrays(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from phonon_eels.cli.lean import load_xarray_alone, without_dask, without_unused_libraries
+from phonon_eels.cli.lean import UNUSED, load_xarray_alone, without_dask, without_unused_libraries
 from phonon_eels.io.cubes import read_image
 folder = Path({str(tmp_path)!r})
 with without_unused_libraries(reads_counts=True):
@@ -66,7 +67,8 @@ with without_unused_libraries(reads_counts=True):
     assert type(image.counts) is np.ndarray and image.counts.sum() == 30.0
     with without_dask():
         xr.Dataset({{"status": ("row", [0, 1])}}).to_netcdf(folder / "maps.nc", engine="h5netcdf")
-    assert "dask" not in sys.modules
+    loaded = [name for name in (*UNUSED, "dask") if name in sys.modules and sys.modules[name] is not None]
+    assert not loaded, loaded
     large = read_image(folder, in_memory_bytes=100.0)
     assert type(large.counts).__module__.startswith("dask") and large.counts.sum().compute() == 30.0
 """
@@ -81,6 +83,31 @@ import sys
 import phonon_eels.steps.align_zlp, phonon_eels.steps.remove_spikes
 loaded = [name for name in ("scipy.optimize", "scipy.fft", "scipy.special", "scipy.stats", "dask", "hyperspy") if name in sys.modules]
 assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_forward_route_loads_no_kernels_of_the_classic_one() -> None:
+    code = """
+import sys
+import phonon_eels.steps.fit_peaks
+loaded = [name for name in sys.modules if "component" in name and name.startswith("phonon_eels")]
+loaded += [name for name in ("scipy.stats", "dask", "hyperspy") if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_are_checked_without_reading_their_descriptions() -> None:
+    code = """
+import linecache
+from phonon_eels.config import load_settings, json_schema
+load_settings(overrides=["align_zlp.fit_half_width_fwhm=2"])
+assert not linecache.cache, list(linecache.cache)
+assert "description" in json_schema()
+assert any(name.endswith("settings.py") for name in linecache.cache)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -121,3 +148,38 @@ print(matrix[1].tolist(), loaded)
     )
     assert again == "[1.0, 2.0] []\n"
     assert first.startswith("[1.0, 2.0]")
+
+
+@pytest.mark.skipif(UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
+def test_a_kernel_from_the_cache_goes_into_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "outer.py").write_text(
+        "from phonon_eels.kernels.device import kernel\n"
+        "from phonon_eels.kernels.linear import cholesky\n\n\n"
+        "@kernel\n"
+        "def factors(matrix, n):\n"
+        "    return cholesky(matrix, n) + 1\n"
+    )
+    code = """
+import sys
+import numpy as np
+from phonon_eels.kernels.linear import cholesky
+from outer import factors
+if sys.argv[1] == "alone":
+    cholesky(np.eye(2), 2)
+else:
+    matrix = np.array([[4.0, 2.0], [2.0, 5.0]])
+    print(factors(matrix, 2), matrix[1].tolist(), *(sum(k.stats.cache_hits.values()) for k in (cholesky, factors)))
+"""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    _, first, again = (
+        subprocess.run(
+            [sys.executable, "-c", code, word], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for word in ("alone", "inside", "inside")
+    )
+    assert first == "1 [1.0, 2.0] 1 0\n"
+    assert again == "1 [1.0, 2.0] 0 1\n"

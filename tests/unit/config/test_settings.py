@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from phonon_eels.config import STEP_NAMES, Settings, apply_overrides, json_schema, load_material, load_settings
+from phonon_eels.config.base import descriptions
 from phonon_eels.errors import ConfigError
 from phonon_eels.steps.registry import REGISTRY, find_step, steps_of_route, upstream
 
@@ -110,7 +111,7 @@ def units_of(model: type[BaseModel]) -> list[str]:
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             odd += units_of(field.annotation)
-        elif "float" in str(field.annotation) and not (field.description or "") and "_" not in name:
+        elif "float" in str(field.annotation) and name not in descriptions(model) and "_" not in name:
             odd.append(f"{model.__name__}.{name}")
     return odd
 
