@@ -14,8 +14,11 @@ import llvmlite.binding as llvm
 import numba
 from numba.core import lowering
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
+from numba.core.dispatcher import _FunctionCompiler
+from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys
 from numba.core.typed_passes import NativeLowering
 
@@ -62,29 +65,25 @@ def _compiled(function: Function, fastmath: set[str], *, forceinline: bool = Fal
     # Kernels never allocate. Numba would all the same count references to every view handed to a routine, by locked
     # instructions that cost more than the routine's work; drivers (backends) allocate and keep the counting.
     counted = ".kernels." not in function.__module__
-    njit: Any = numba.njit  # its types know no `_nrt`
-    compiled: Any = njit(
-        error_model="numpy", nogil=True, fastmath=fastmath, forceinline=forceinline, _nrt=counted,
-        pipeline_class=_WideCompiler, no_cfunc_wrapper=True,  # for callers in C, of which there are none
-    )(function)  # fmt: skip
-    compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
-    return cast("Function", compiled)
+    options = {
+        "nopython": True, "boundscheck": None, "error_model": "numpy", "nogil": True, "fastmath": fastmath,
+        "forceinline": forceinline, "_nrt": counted, "no_cfunc_wrapper": True,  # for callers in C, of which there are none
+    }  # fmt: skip
+    return cast("Function", _Kernel(function, {}, options))
 
 
 class _Stored(CompileResultCacheImpl):
-    """Kernels as Numba stores them; what a caller would be linked with is not parsed before one is compiled.
+    """Kernels as Numba stores them, but for LLVM's language: half a megabyte for a fit, parsed at every start.
 
-    Beside its machine code, Numba stores a kernel in LLVM's language with all that it consists of: half a megabyte for a fit.
+    It is there for callers in compiled code, who take the kernel's part instead (`_StoredPart`).
     """
 
-    def rebuild(self, target_context: Any, payload: Any) -> Any:
-        """Return the compiled kernel from what was stored."""
-        (name, kind, (machine_code, for_callers)), described, *rest = payload
-        # Numba asks this part for one thing only, whether the routine that Python calls is in the machine code.
-        entry = llvm.parse_assembly(f"define void @{described.llvm_cpython_wrapper_name}() {{ ret void }}").as_bitcode()
-        result = super().rebuild(target_context, ((name, kind, (machine_code, entry)), described, *rest))  # type: ignore[no-untyped-call]
-        result.library._get_module_for_linking = functools.cache(lambda: llvm.parse_bitcode(for_callers))
-        return result
+    def reduce(self, result: Any) -> Any:
+        """Return what is stored."""
+        (name, kind, (machine_code, _)), *rest = super().reduce(result)  # type: ignore[no-untyped-call]
+        # Numba asks for one thing only, whether the routine that Python calls is in the machine code.
+        entry = f"define void @{result.fndesc.llvm_cpython_wrapper_name}() {{ ret void }}"
+        return (name, kind, (machine_code, llvm.parse_assembly(entry).as_bitcode())), *rest
 
 
 class _Cache(FunctionCache):
@@ -102,6 +101,95 @@ class _Cache(FunctionCache):
             return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
 
+class _Kernel(CPUDispatcher):
+    """A kernel that Python calls as a whole, and that other kernels take over as a part of themselves.
+
+    Numba would optimise every routine, translate it to machine code with a way in for Python, and do so again within each of
+    its callers: half the time of a first call.
+    """
+
+    def __init__(self, py_func: Any, locals: Any = None, targetoptions: Any = None, pipeline_class: Any = None) -> None:
+        super().__init__(py_func, locals, targetoptions, _WideCompiler)  # type: ignore[no-untyped-call]
+        self._cache = _Cache(py_func)  # type: ignore[no-untyped-call]
+
+    @functools.cached_property
+    def _part(self) -> _Part:
+        return _Part(self.py_func, self.locals, self.targetoptions)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Return the signature for a caller's types."""
+        return self._part.get_call_template(args, kws)  # type: ignore[no-untyped-call]
+
+    def get_overload(self, sig: Any) -> Any:
+        """Return by what the caller's code knows the part."""
+        return self._part.get_overload(sig)  # type: ignore[no-untyped-call]
+
+
+class _Part(CPUDispatcher):
+    """A kernel within others: neither optimised nor translated by itself."""
+
+    def __init__(self, py_func: Any, locals: Any = None, targetoptions: Any = None, pipeline_class: Any = None) -> None:
+        super().__init__(py_func, locals, targetoptions, _WideCompiler)  # type: ignore[no-untyped-call]
+        self._cache = _PartCache(py_func)  # type: ignore[no-untyped-call]
+        self._compiler = _PartCompiler(py_func, self.targetdescr, targetoptions, self.locals, _WideCompiler)  # type: ignore[no-untyped-call]
+
+    def add_overload(self, result: Any) -> None:
+        """Keep a result; Python cannot call it."""
+        self.overloads[tuple(result.signature.args)] = result
+
+
+class _PartCompiler(_FunctionCompiler):
+    def _compile_core(self, args: Any, return_type: Any) -> Any:
+        result = super()._compile_core(args, return_type)._replace(entry_point=object())  # type: ignore[no-untyped-call]
+        result.target_context.insert_user_function(result.entry_point, result.fndesc, [result.library])
+        return result
+
+    def _customize_flags(self, flags: Any) -> Any:
+        flags.no_compile = flags.no_cpython_wrapper = True
+        return flags
+
+
+class _PartLibrary(JITCodeLibrary):
+    """What a part and the parts within it say in LLVM's language."""
+
+    def finalize(self) -> None:
+        """Take in what is called; the kernel that Python calls is optimised with all its parts, once."""
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
+        self._finalized = True
+
+
+class _StoredPart(CompileResultCacheImpl):
+    def get_filename_base(self, fullname: str, abiflags: str) -> Any:
+        """Return the name of the file, beside that of the kernel as a whole."""
+        return super().get_filename_base(fullname, abiflags) + ".part"  # type: ignore[no-untyped-call]
+
+    def reduce(self, result: Any) -> Any:
+        """Return what is stored."""
+        described = result.fndesc
+        described.typemap = described.calltypes = None
+        code = result.library._get_module_for_linking().as_bitcode()
+        return result.library.name, code, described, result.environment, result.signature, result.reload_init
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        """Return the part from what was stored."""
+        name, code, described, environment, signature, reload_init = payload
+        library = _PartLibrary(target_context.codegen(), name)  # type: ignore[no-untyped-call]
+        library._shared_module = library._final_module = llvm.parse_bitcode(code)
+        library._finalized = True
+        return CompileResult(
+            typing_context=target_context.typing_context, target_context=target_context, entry_point=object(), typing_error=None,
+            type_annotation=None, signature=signature, objectmode=False, lifted=(), fndesc=described, library=library,
+            call_helper=None, environment=environment, metadata=None, reload_init=reload_init, referenced_envs=(),
+        )  # fmt: skip
+
+
+class _PartCache(_Cache):
+    _impl_class = _StoredPart
+
+
 class _WideLower(lowering.Lower):
     """Lets loops use the widest registers that the processor has; LLVM stops at 256 bits on those with 512."""
 
@@ -114,6 +202,12 @@ class _WideLower(lowering.Lower):
 @register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[no-untyped-call]
 class _WideLowering(NativeLowering):
     _name = "phonon_eels_wide_lowering"
+
+    def run_pass(self, state: Any) -> Any:
+        """Lower a kernel, or a part of one."""
+        if state.flags.no_compile:
+            state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)  # type: ignore[no-untyped-call]
+        return super().run_pass(state)  # type: ignore[no-untyped-call]
 
     @property
     def lowering_class(self) -> type[lowering.Lower]:
