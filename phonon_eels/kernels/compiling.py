@@ -20,17 +20,20 @@ from numba.core.typed_passes import NativeLowering
 
 
 class _Stored(CompileResultCacheImpl):
-    """Kernels as Numba stores them, but for LLVM's language: half a megabyte for a fit, parsed at every start.
+    """Kernels as Numba stores them, but for two things that every start would wait for.
 
-    It is there for callers in compiled code, who take the kernel's part instead (`_StoredPart`).
+    LLVM's language, half a megabyte for a fit, is there for callers in compiled code, who take the kernel's part instead
+    (`_StoredPart`). And the names that routines of Numba's own saw, of which machine code knows nothing, would load the modules
+    that compile NumPy's arrays.
     """
 
     def reduce(self, result: Any) -> Any:
         """Return what is stored."""
-        (name, kind, (machine_code, _)), *rest = super().reduce(result)
+        (name, kind, (machine_code, _)), *rest, surroundings = super().reduce(result)
         # Numba asks for one thing only, whether the routine that Python calls is in the machine code.
         entry = f"define void @{result.fndesc.llvm_cpython_wrapper_name}() {{ ret void }}"
-        return (name, kind, (machine_code, llvm.parse_assembly(entry).as_bitcode())), *rest
+        kept = tuple(seen for seen in surroundings if seen.consts or not seen.globals["__name__"].startswith("numba."))
+        return (name, kind, (machine_code, llvm.parse_assembly(entry).as_bitcode())), *rest, kept
 
 
 class _Cache(FunctionCache):
