@@ -78,6 +78,13 @@ def vacuum_deviations(model: ForwardModel, params: np.ndarray) -> np.ndarray:
     """
     if model.vacuum is None:
         return np.zeros(model.n_modes)
+    energies = energies_by_factor(model, params)[0]
+    return np.asarray(np.sqrt(np.maximum(np.diag(energies @ model.vacuum.covariance @ energies.T), 0.0)))
+
+
+def energies_by_factor(model: ForwardModel, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return dE/dβ of the measured shape's coefficients, (modes, splines), and the deviations of the energies without, (modes,)."""
+    assert model.vacuum is not None
     values, jacobian = model_at(model, params)
     weight = 1.0 / np.maximum(values + model.shift_e, 1e-3)
     kept = np.flatnonzero(model.free(True))
@@ -85,8 +92,8 @@ def vacuum_deviations(model: ForwardModel, params: np.ndarray) -> np.ndarray:
     fisher = fisher_matrix(model, params)[np.ix_(kept, kept)]
     moved = -np.linalg.solve(fisher, (jacobian[kept] * weight) @ by_beta.T)
     first = int(np.searchsorted(kept, N_LOCAL + model.n_modes))
-    energies = moved[first : first + model.n_modes]
-    return np.asarray(np.sqrt(np.maximum(np.diag(energies @ model.vacuum.covariance @ energies.T), 0.0)))
+    own = np.sqrt(np.diag(np.linalg.inv(fisher))[first : first + model.n_modes])
+    return np.asarray(moved[first : first + model.n_modes]), own
 
 
 @dataclass(frozen=True)

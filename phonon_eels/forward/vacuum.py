@@ -23,6 +23,44 @@ CORE_KNOTS_FWHM = (0.35, 0.7, 1.05, 1.4, 1.9, 2.6, 3.6, 5.0, 7.0, 10.0, 15.0)
 
 
 @dataclass(frozen=True)
+class VacuumSpectrum:
+    """The spectrum that a reference was made from, and what it says of the coefficients.
+
+    Attributes
+    ----------
+    electrons, std
+        (n,) sum of vacuum spectra and the deviation of its noise.
+    base
+        (n,) the split Pearson VII that the factor multiplies, at its own height and place.
+    basis
+        (splines, n).
+    """
+
+    electrons: np.ndarray
+    std: np.ndarray
+    base: np.ndarray
+    basis: np.ndarray
+
+    def _misfit(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        peak = self.base * np.exp(beta @ self.basis)
+        weight = self.std**-2.0
+        level = ((self.electrons - peak) * weight).sum() / weight.sum()
+        return peak, (self.electrons - peak - level) / self.std
+
+    def objective(self, beta: np.ndarray) -> float:
+        """Return chi-squared and prior at coefficients, the constant background at its best."""
+        return float((self._misfit(beta)[1] ** 2).sum() + ((beta / FACTOR_STD) ** 2).sum())
+
+    def evidence(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return score and information of the coefficients, prior included, the constant background marginalised."""
+        peak, misfit = self._misfit(beta)
+        rows, flat = peak * self.basis / self.std, 1.0 / self.std
+        flat = flat / np.sqrt((flat**2).sum())
+        rows = rows - np.outer(rows @ flat, flat)
+        return rows @ misfit - beta / FACTOR_STD**2, rows @ rows.T + np.eye(beta.size) / FACTOR_STD**2
+
+
+@dataclass(frozen=True)
 class VacuumReference:
     """Shape of the zero-loss peak and its uncertainty.
 
@@ -38,6 +76,14 @@ class VacuumReference:
         Electrons in the measured spectrum.
     chi2_per_dof
         Of the fit to it.
+    joint
+        Whether the spectra of the scan have a part in the coefficients.
+    tension_p
+        Of a joint fit: probability of so large a disagreement of vacuum and scan, or a larger one, where they have the same peak.
+    settled
+        Of a joint fit: whether its last step was small enough.
+    spectrum
+        What it was made from; None for a reference that was read.
     """
 
     shape: ZeroLossShape
@@ -46,6 +92,10 @@ class VacuumReference:
     covariance: np.ndarray
     electrons: float
     chi2_per_dof: float
+    joint: bool = False
+    tension_p: float = 1.0
+    settled: bool = True
+    spectrum: VacuumSpectrum | None = None
 
     def basis(self, energies_mev: np.ndarray) -> np.ndarray:
         """Return the splines at distances from the peak's mode, (splines, …); beyond the last knots those of the ends."""
@@ -53,8 +103,8 @@ class VacuumReference:
         from scipy.interpolate import BSpline
 
         inside = np.clip(energies_mev, self.knots_mev[0], self.knots_mev[-1])
-        matrix = BSpline.design_matrix(inside.ravel(), self.knots_mev, 3).toarray()
-        return np.asarray(matrix.T.reshape(-1, *energies_mev.shape))
+        splines = BSpline(self.knots_mev, np.eye(self.knots_mev.size - 4), 3)
+        return np.ascontiguousarray(np.moveaxis(splines(inside), -1, 0))
 
     def factor(self, energies_mev: np.ndarray) -> np.ndarray:
         """Return the peak over its split Pearson VII."""
@@ -65,6 +115,7 @@ class VacuumReference:
         return {
             "zero_loss": list(vars(self.shape).values()), "knots_mev": self.knots_mev.tolist(), "beta": self.beta.tolist(),
             "covariance": self.covariance.tolist(), "electrons": self.electrons, "chi2_per_dof": self.chi2_per_dof,
+            "joint": self.joint, "tension_p": self.tension_p, "settled": self.settled,
         }  # fmt: skip
 
 
@@ -73,6 +124,8 @@ def reference_from_description(description: Mapping[str, Any]) -> VacuumReferenc
     return VacuumReference(
         ZeroLossShape(*description["zero_loss"]), np.array(description["knots_mev"]), np.array(description["beta"]),
         np.array(description["covariance"]), float(description["electrons"]), float(description["chi2_per_dof"]),
+        bool(description.get("joint", False)), float(description.get("tension_p", 1.0)),
+        bool(description.get("settled", True)),
     )  # fmt: skip
 
 
@@ -190,4 +243,7 @@ def fit_vacuum(
     covariance = np.linalg.pinv(found.jac.T @ found.jac, hermitian=True)
     misfit = residuals(found.x)[: electrons.size]
     chi2_per_dof = float((misfit**2).sum() / max(electrons.size - found.x.size, 1))
-    return replace(trial, beta=found.x[1:], covariance=covariance[1:, 1:], chi2_per_dof=chi2_per_dof)
+    return replace(
+        trial, beta=found.x[1:], covariance=covariance[1:, 1:], chi2_per_dof=chi2_per_dof,
+        spectrum=VacuumSpectrum(electrons, std, base, basis),
+    )  # fmt: skip

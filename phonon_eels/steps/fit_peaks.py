@@ -16,6 +16,7 @@ from phonon_eels.forward.model import ForwardModel, build_forward_model, describ
 from phonon_eels.forward.position_temperature import TemperatureMap
 from phonon_eels.forward.scan import SHOWN_SIGMA, STATUS_MEANINGS, Alignment, ScanFit
 from phonon_eels.forward.sums import aligned_sums
+from phonon_eels.forward.vacuum import VacuumReference
 from phonon_eels.forward.zero_loss import NARROW_CHANNELS
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
@@ -40,7 +41,7 @@ from phonon_eels.steps.thermometry import (
     measure_temperature,
     position_temperatures,
 )
-from phonon_eels.steps.vacuum_response import response_sentence, vacuum_response
+from phonon_eels.steps.vacuum_response import joint_response, response_sentence, vacuum_response
 from phonon_eels.units import thermal_energy_mev
 
 if TYPE_CHECKING:
@@ -206,15 +207,24 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
     vacuum = None if classic else vacuum_response(image, settings, alignment, channels, shape, context)
     if vacuum is not None:
         response = vacuum.shape
-    mean_model = MeanModel(settings, material, channels, image.energy.dispersion_mev, response, thermal, places, vacuum)
-    mean = fit_mean(mean_model, total[0] / n, np.maximum(squares[0], 1e-12) / n**2)
-    model = build_forward_model(
-        settings, material, channels, image.energy.dispersion_mev, mean.zero_loss, thermal,
-        energies_mev=mean.energies_fit_mev, fwhm_mev=mean.fwhm_mev,
-        shift_e=0.0 if classic else image.noise.read_noise_e**2, background_shape=(mean.ramp_e, mean.bend),
-        noise_correlation=image.noise.noise_correlation, vacuum=vacuum,
-    )  # fmt: skip
-    return Prepared(model, mean_model, mean, alignment, _relative_counts(mean, context, image.shape[:2]), thermal)
+
+    def with_response(vacuum: VacuumReference | None) -> Prepared:
+        mean_model = MeanModel(
+            settings, material, channels, image.energy.dispersion_mev, response, thermal, places, vacuum
+        )
+        mean = fit_mean(mean_model, total[0] / n, np.maximum(squares[0], 1e-12) / n**2)
+        model = build_forward_model(
+            settings, material, channels, image.energy.dispersion_mev, mean.zero_loss, thermal,
+            energies_mev=mean.energies_fit_mev, fwhm_mev=mean.fwhm_mev,
+            shift_e=0.0 if classic else image.noise.read_noise_e**2, background_shape=(mean.ramp_e, mean.bend),
+            noise_correlation=image.noise.noise_correlation, vacuum=vacuum,
+        )  # fmt: skip
+        return Prepared(model, mean_model, mean, alignment, _relative_counts(mean, context, image.shape[:2]), thermal)
+
+    prepared = with_response(vacuum)
+    if vacuum is None or settings.vacuum_fit == "before":
+        return prepared
+    return with_response(joint_response(image, prepared, settings, context))
 
 
 def _apparent(material: Material, zero_loss_fwhm_mev: float) -> Material:

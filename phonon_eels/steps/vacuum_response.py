@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from phonon_eels.backends.spectra import NO_CHANNEL
 from phonon_eels.config.settings import FitPeaks
 from phonon_eels.errors import DataError
+from phonon_eels.forward.joint_vacuum import fit_jointly
+from phonon_eels.forward.mean import LOG_FWHM_STD
+from phonon_eels.forward.model import ForwardModel, rebuilt
 from phonon_eels.forward.scan import Alignment
 from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.vacuum import VacuumReference, fit_vacuum
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage
+from phonon_eels.steps.position_fits import Prepared, prior_stds
 from phonon_eels.steps.spec import StepContext
 from phonon_eels.steps.vacuum import known_reference
 
+TENSION_P = 1e-3
 CORE_FWHM = 2.0
 """A reference that is shorter than this does not hold the peak."""
 
@@ -75,13 +83,53 @@ def _of_masks(
     return fit_vacuum(own, known.electrons[inside], np.maximum(known.variance[inside], 1e-12), shape)
 
 
+def joint_response(
+    image: SpectrumImage, prepared: Prepared, settings: FitPeaks, context: StepContext
+) -> VacuumReference:
+    """Fit the reference and the spectra of the scan together; return the reference with what both say of it.
+
+    Positions that are vacuum themselves, and masked ones, have no part in it.
+    """
+    model, alignment = prepared.model, prepared.alignment
+    taking_part = np.ones(alignment.channel.shape, bool) if image.masked is None else ~image.masked
+    if settings.vacuum_region is not None:
+        top, bottom, left, right = settings.vacuum_region
+        taking_part[top:bottom, left:right] = False
+    chosen = replace(alignment, channel=np.where(taking_part, alignment.channel, NO_CHANNEL))
+
+    def rebuild(reference: VacuumReference, fwhm_mev: np.ndarray) -> ForwardModel:
+        new, energies = replace(model, vacuum=reference), model.mode_energies_mev
+        return rebuilt(new, settings, context.material, prepared.thermal_mev, energies, fwhm_mev)
+
+    found = fit_jointly(
+        image, model, chosen, prepared.starts(), context.backend, rebuild,
+        energy_prior_std_mev=prior_stds(model, context.material),
+        log_width_std=LOG_FWHM_STD if settings.intrinsic_widths == "shared" else 0.0,
+    )  # fmt: skip
+    return found.reference
+
+
+def _joint_words(vacuum: VacuumReference) -> str:
+    if not vacuum.joint:
+        return ""
+    words = "; its shape is that of a joint fit with all spectra of the scan"
+    if not vacuum.settled:
+        words += ", which had not settled when it was stopped"
+    if vacuum.tension_p < TENSION_P:
+        words += (
+            f", but vacuum and scan disagree about it (p = {vacuum.tension_p:.1g}): the peak may have changed between them, or the "
+            f"list of modes is not complete; compare with fit_peaks.vacuum_fit: before"
+        )
+    return words
+
+
 def response_sentence(vacuum: VacuumReference | None, context: StepContext) -> str | None:
     """Return what a reader must know of the response, None where no vacuum was measured."""
     if vacuum is not None:
         return (
             f"lines are seen through a zero-loss peak measured in vacuum with {vacuum.electrons:.3g} electrons (chi-squared "
             f"{vacuum.chi2_per_dof:.2f} per degree of freedom); what its noise does to energies is common to all positions "
-            f"(energy_mev_syst_vacuum)"
+            f"(energy_mev_syst_vacuum){_joint_words(vacuum)}"
         )
     known = known_reference(context)
     if known is None or context.route == "classic":

@@ -191,9 +191,9 @@ def test_intrinsic_widths_may_be_held(counted, fitted):
     assert (shared["fwhm_mev_std"] > 0.0).all()
 
 
-def _with_vacuum(context, n_too_close):
+def _with_vacuum(context, n_too_close, skirts=0.0):
     energies = 0.5 * np.arange(-90, 240)
-    mean = 1e8 * split_pearson7(energies, 7.5, 1.8, 1.8) + 5.0
+    mean = 1e8 * (split_pearson7(energies, 7.5, 1.8, 1.8) + skirts * np.exp(-np.abs(energies) / 12.0)) + 5.0
     electrons = np.random.default_rng(3).poisson(mean).astype(float)
     table = VacuumReference(electrons, mean, energies, 500, 3000.0, n_too_close).table()
     told = {"n_spectra": 500, "distance_nm": 3000.0, "n_too_close": n_too_close}
@@ -214,3 +214,42 @@ def test_the_vacuum_of_the_masks_is_the_response(counted):
     asked = settings.model_copy(update={"response": "vacuum"})
     with pytest.raises(DataError, match="response = vacuum has no vacuum"):
         fit_peaks(counted.image, asked, _context(counted.image))
+
+
+def _with_empty_rows(counted):
+    """Rows 0 and 1 see no specimen."""
+    empty = simulated(
+        8, 8, seed=5, material=MATERIAL, energy={"jitter_mev": 0.1}, zero_loss={"width_wander": 0.01},
+        phonons={"area_e": 0.0}, detector={"poisson": True, "gain": 2.5, "read_noise_e": 1.0},
+    )  # fmt: skip
+    counts = np.array(counted.image.counts)
+    counts[:2] = np.asarray(empty.image.counts)[:2]
+    return counted.image.with_(counts=counts)
+
+
+def test_vacuum_and_scan_are_fitted_together(counted):
+    """A sixteenth of the scan as vacuum: together they know the shape better than the vacuum alone, and agree about it."""
+    image = _with_empty_rows(counted)
+    joint, before = (
+        _run(image, vacuum_region=(0, 1, 0, 4), vacuum_fit=how, response="vacuum") for how in ("joint", "before")
+    )
+    assert joint.summary["model"]["vacuum"]["joint"] is True
+    assert joint.summary["model"]["vacuum"]["settled"] is True
+    assert joint.summary["model"]["vacuum"]["tension_p"] > 1e-3
+    assert before.summary["model"]["vacuum"]["joint"] is False
+    assert any("joint fit with all spectra" in message for message in joint.messages)
+    assert not any("joint fit" in message for message in before.messages)
+    names = ("energy_mev", "energy_mev_syst_vacuum")
+    together, alone = (result.tables["modes"].set_index("mode")[list(names)] for result in (joint, before))
+    assert (together["energy_mev_syst_vacuum"] < 0.6 * alone["energy_mev_syst_vacuum"]).all()
+    truth = counted.truth_maps["energy_mev"].values.mean(axis=(1, 2))
+    for table in (together, alone):
+        assert (np.abs(table["energy_mev"] - truth) < 4.0 * np.hypot(table["energy_mev_syst_vacuum"], 0.03)).all()
+
+
+def test_vacuum_of_another_peak_is_told(counted):
+    """The vacuum's peak stands on skirts that the scan's does not have: no width or tail of a position makes up for them."""
+    context = _context(counted.image)
+    odd, like = (fit_peaks(counted.image, Settings().fit_peaks, _with_vacuum(context, 0, s)) for s in (0.01, 0.0))
+    assert any("vacuum and scan disagree" in message for message in odd.messages)
+    assert not any("vacuum and scan disagree" in message for message in like.messages)

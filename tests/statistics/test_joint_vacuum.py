@@ -1,0 +1,84 @@
+"""A vacuum reference fitted with the spectra: pulls of one, no bias, and less scatter than the reference fitted before.
+
+Specimen and vacuum are counted anew in every draw. Run as a program it prints the figures that the documentation gives.
+"""
+
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from tests.unit.forward.joint_scenes import common_std, finished, fitted, scene
+
+DRAWS = 60
+SCAN_DRAWS = 24
+
+
+def study(times, draws, rows, columns, seed):
+    """Return errors and told deviations, (draws, modes) each, of single energies before and jointly, and of the scan's mean."""
+    own, random = scene(rows, columns), np.random.default_rng(seed)
+    told: dict[str, list[np.ndarray]] = {}
+    for _ in range(draws):
+        image, reference = own.draw(random, times)
+        (before, model), joint, _ = fitted(own, image, reference)
+        after = finished(own, image, joint)
+        for name, fit, used in (("before", before, model), ("joint", after, joint.model)):
+            error, single = fit.energies() - own.truth_mev, fit.energies(fit.std)
+            common = common_std(used, fit)
+            told.setdefault(f"{name}_error", []).append(error[0, 0])
+            told.setdefault(f"{name}_std", []).append(np.hypot(single[0, 0], common))
+            told.setdefault(f"{name}_mean_error", []).append(error.mean(axis=(0, 1)))
+            weight = (single**2).mean(axis=(0, 1)) / (rows * columns)
+            told.setdefault(f"{name}_mean_std", []).append(np.sqrt(weight + common**2))
+        told.setdefault("settled", []).append(np.array(joint.reference.settled))
+        told.setdefault("tension_p", []).append(np.array(joint.reference.tension_p))
+    return {name: np.array(values) for name, values in told.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [0.2, 1.0, 10.0])
+def test_pulls_of_a_position(times):
+    found = study(times, DRAWS, 1, 1, 41)
+    low, high = np.sqrt(chi2.ppf([0.001, 0.999], DRAWS - 1) / (DRAWS - 1))
+    pulls = found["joint_error"] / found["joint_std"]
+    assert (np.abs(pulls.mean(axis=0)) < 3.3 / np.sqrt(DRAWS)).all(), pulls.mean(axis=0)
+    width = pulls.std(axis=0, ddof=1)
+    assert (width > low).all(), width
+    assert (width < high).all(), width
+    assert found["settled"].mean() > 0.9
+    assert (found["tension_p"] > 1e-4).all()  # both have the same peak
+    # The errors of both estimates are of the same draws: their scatter compares much better than either is known.
+    rms = [np.sqrt((found[f"{name}_error"] ** 2).mean()) for name in ("before", "joint")]
+    assert rms[1] < (0.97 if times < 0.5 else 1.03) * rms[0]
+
+
+@pytest.mark.slow
+def test_mean_of_a_scan():
+    """Nine positions and a reference of one position's electrons: what is common to all is what the reference leaves."""
+    found = study(1.0, SCAN_DRAWS, 3, 3, 42)
+    low, high = np.sqrt(chi2.ppf([0.001, 0.999], SCAN_DRAWS - 1) / (SCAN_DRAWS - 1))
+    pulls = found["joint_mean_error"] / found["joint_mean_std"]
+    assert (np.abs(pulls.mean(axis=0)) < 3.3 / np.sqrt(SCAN_DRAWS)).all(), pulls.mean(axis=0)
+    width = pulls.std(axis=0, ddof=1)
+    assert (width > low).all(), width
+    assert (width < high).all(), width
+    rms = [np.sqrt((found[f"{name}_mean_error"] ** 2).mean()) for name in ("before", "joint")]
+    assert rms[1] < 0.9 * rms[0], rms
+
+
+if __name__ == "__main__":
+    cases = [(times, 1, 1) for times in (0.2, 1.0, 10.0)] + [(times, 3, 3) for times in (0.2, 1.0, 10.0)]
+    for share, size, other in cases:
+        table = study(share, int(sys.argv[1]), size, other, 43)
+        kind = "error" if size == 1 else "mean_error"
+        scatter = {name: table[f"{name}_{kind}"].std(axis=0, ddof=1) for name in ("before", "joint")}
+        told_by = {name: table[f"{name}_{kind.replace('error', 'std')}"].mean(axis=0) for name in scatter}
+        bias = table[f"joint_{kind}"].mean(axis=0) / scatter["joint"] * np.sqrt(len(table["settled"]))
+        print(
+            f"{share:g} of a position's electrons, {size} x {other} positions: scatter before / joint",
+            np.round(scatter["before"] / scatter["joint"], 2), "told", np.round(told_by["before"] / told_by["joint"], 2),
+            "joint pulls", np.round(scatter["joint"] / told_by["joint"], 2), "bias in its errors", np.round(bias, 1),
+            f"settled {table['settled'].mean():.2f}",
+            "tension p, quartiles", np.round(np.quantile(table["tension_p"], [0.0, 0.25, 0.5, 0.75]), 3), flush=True,
+        )  # fmt: skip
