@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from phonon_eels.kernels.component_fit import N_COLUMNS, N_VECTORS, SQUARES
-from phonon_eels.kernels.component_position import fit_components_position
-from phonon_eels.kernels.components import evaluate_components
+from phonon_eels.kernels.component_position import fit_components_positions
+from phonon_eels.kernels.components import evaluate_components, even_step, whole_spans
 from phonon_eels.kernels.device import kernel
 
 LANES = 8
@@ -72,15 +72,13 @@ def fit_components_block(
     channels = aligned(4, filled)
     copy_rows(axis, channels)
     matrices = np.zeros((SQUARES, blocks * blocks, 16))
-    columns = np.zeros((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params)))
+    columns = np.zeros((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params + 1)))
     no_bad, no_variance = np.empty(0, np.bool_), np.empty(0)
-    for p in range(counts.shape[0]):
-        fit_components_position(
-            p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, channels,
-            channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
-            covariance, outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
-        )  # fmt: skip
-    return 0
+    return fit_components_positions(
+        counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, channels,
+        channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
+        covariance, outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
+    )  # fmt: skip
 
 
 @kernel
@@ -95,8 +93,12 @@ def evaluate_spectrum(
     model: np.ndarray,  # out (channels,)
 ) -> int:
     """Write one spectrum's model and derivatives."""
-    scratch = np.empty((4, model.shape[0]))
-    return int(evaluate_components(table, owner, affine, params, axis, channel_mev, rows, scratch, model))
+    scratch, spans = np.empty((4, model.shape[0])), np.empty((2, params.shape[0]))
+    even_mev = even_step(axis[0])
+    whole_spans(model.shape[0], spans)
+    return int(
+        evaluate_components(table, owner, affine, params, axis, channel_mev, even_mev, rows, spans, scratch, model)
+    )
 
 
 @kernel

@@ -172,7 +172,8 @@ class ComponentModel:
     def axis(self) -> np.ndarray:
         """Energy, distance, u and logarithm of every channel, filled up to a multiple of `LANES`."""
         x = self.energies_mev
-        x = np.concatenate([x, np.full((-x.size) % LANES, x[-1])])
+        beyond = np.arange(1, (-x.size) % LANES + 1)  # on the same steps, so that an even axis stays even
+        x = np.concatenate([x, x[-1] + beyond * (x[-1] - x[0]) / max(x.size - 1, 1)])
         distance = x - self.reference_mev
         with np.errstate(invalid="ignore", divide="ignore"):
             logarithm = np.log(x / self.reference_mev) if self.has(kinds.POWER_LAW) else np.zeros_like(x)

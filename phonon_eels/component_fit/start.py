@@ -28,10 +28,12 @@ class SharedStart:
         (rows, filled channels), float32 so that it stays in the nearest cache, times the residuals of a spectrum: its Gauss-Newton step (parameters up to a multiple of 4), then
         one sum per pair of parameters, what is left of the residuals times the model's second derivative; filled to a multiple of 8.
     pairs
-        (pairs, 3) parameters with a second derivative between them, and the amplitude both are scaled by, or -1.
+        (pairs, 5) parameters with a second derivative between them, the amplitude both are scaled by, or -1, and which of the
+        free parameters they are.
     series
-        (rows and one more, parameters up to a multiple of 8): what a product of two steps adds to the step (pairs), the inverse of
-        the normal matrix (parameters), and the weight of each parameter in a norm.
+        (rows and two more, parameters up to a multiple of 8): what a product of two steps adds to the step (pairs), the inverse of
+        the normal matrix (parameters), the weight of each parameter in a norm, and the
+        inverse root of the Fisher matrix's diagonal.
     """
 
     params: np.ndarray
@@ -44,7 +46,7 @@ class SharedStart:
 def no_start(n_params: int) -> SharedStart:
     """Return what stands for a shared start where each position has its own."""
     return SharedStart(
-        np.empty(n_params), np.empty(0), np.empty((0, 0), np.float32), np.empty((0, 3), np.int64), np.empty((0, 0))
+        np.empty(n_params), np.empty(0), np.empty((0, 0), np.float32), np.empty((0, 5), np.int64), np.empty((0, 0))
     )
 
 
@@ -195,12 +197,13 @@ def shared_start(model: ComponentModel, params: np.ndarray, variance: np.ndarray
     projection = np.zeros((filled + n_pairs, value.size))
     projection[free] = step
     projection[filled : filled + len(pairs)] = curves * weight - ((curves * weight) @ jacobian.T) @ step
-    series = np.zeros((n_pairs + filled + 1, filled + (-filled) % 8))
+    series = np.zeros((n_pairs + filled + 2, filled + (-filled) % 8))
     half = np.where(pairs[:, 0] == pairs[:, 1], 0.5, 1.0)
     series[: len(pairs), free] = -half[:, None] * (curves @ step.T)
     series[n_pairs + free[:, None], free] = inverse / np.outer(scale, scale)
     spread = np.diag(series[n_pairs : n_pairs + filled])
-    series[-1, :filled] = np.divide(1.0, spread, out=np.zeros(filled), where=spread > 0.0)
+    series[-2, :filled] = np.divide(1.0, spread, out=np.zeros(filled), where=spread > 0.0)
+    series[-1, free] = 1.0 / scale
     return SharedStart(params, mean, projection.astype(np.float32), pairs, series)
 
 
@@ -214,6 +217,7 @@ def _second_derivatives(
     shape = [p for p in model.free if model.amplitude[p, 0] == 0]
     size = {p: 1e-5 * max(abs(params[p]), 1e-3) for p in shape}
     moved = {p: evaluate_model(model, params + size[p] * np.eye(params.size)[p])[1] for p in shape}
+    place = {p: k for k, p in enumerate(model.free)}
     pairs, curves = [], []
     for k, a in enumerate(shape):
         for b in shape[k:]:
@@ -223,9 +227,10 @@ def _second_derivatives(
             ):
                 continue
             owner = model.amplitude[a, 1] if model.amplitude[a, 1] == model.amplitude[b, 1] else -1
-            pairs.append((a, b, owner if owner >= 0 and model.amplitude[owner, 0] == 1 else -1))
+            scaled_by = owner if owner >= 0 and model.amplitude[owner, 0] == 1 else -1
+            pairs.append((a, b, scaled_by, place[a], place[b]))
             curves.append(curve)
-    return np.array(pairs, np.int64).reshape(-1, 3), np.array(curves).reshape(-1, weight.size)
+    return np.array(pairs, np.int64).reshape(-1, 5), np.array(curves).reshape(-1, weight.size)
 
 
 def scaled_start(model: ComponentModel, params: np.ndarray, ratio: np.ndarray) -> np.ndarray:

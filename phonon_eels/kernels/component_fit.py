@@ -11,9 +11,11 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.component_normal import form_normal, saturated_terms, squared_pulls, weigh
+from phonon_eels.kernels.component_curvature import bend_hessian, bent_share, unbend_hessian
+from phonon_eels.kernels.component_normal import saturated_terms, squared_pulls
+from phonon_eels.kernels.component_objective import linearise, objective
 from phonon_eels.kernels.component_solve import back_substitute, element, factor, invert, set_element
-from phonon_eels.kernels.components import evaluate_components
+from phonon_eels.kernels.components import even_step, whole_spans
 from phonon_eels.kernels.device import inlined, kernel
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, MAX_ITERATIONS, POISSON, SINGULAR
 from phonon_eels.kernels.linear import copy_values
@@ -28,7 +30,7 @@ OUTCOMES = 6
 """Objective, Pearson's chi-squared, sum of 1/mean (Poisson), channels used, evaluations, parameters held at bounds."""
 
 N_VECTORS = 7
-N_COLUMNS = 7
+N_COLUMNS = 10
 SQUARES = 3
 """Matrices of scratch."""
 
@@ -155,45 +157,6 @@ def promised(gram: np.ndarray, gradient: np.ndarray, n: int, damping: float, col
 
 
 @inlined(reducing=False)
-def prior_terms(params: np.ndarray, bounds: np.ndarray) -> float:
-    """Return what the priors add to the objective."""
-    total = 0.0
-    for p in range(params.shape[0]):
-        away = params[p] - bounds[2, p]
-        total += bounds[3, p] * away * away
-    return total
-
-
-@inlined(reducing=False)
-def add_priors(
-    params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, gram: np.ndarray, gradient: np.ndarray
-) -> int:
-    """Add the priors to the normal equations."""
-    blocks = (n + 3) // 4
-    for a in range(n):
-        p = index[a]
-        gram[(a // 4) * (blocks + 1), 5 * (a % 4)] += bounds[3, p]
-        gradient[a] += bounds[3, p] * (bounds[2, p] - params[p])
-    return 0
-
-
-@kernel
-def linearise(
-    rows: np.ndarray,
-    index: np.ndarray,
-    n: int,
-    vectors: np.ndarray,
-    params: np.ndarray,
-    bounds: np.ndarray,
-    gram: np.ndarray,
-    gradient: np.ndarray,
-) -> int:
-    """Form the normal equations, priors included."""
-    form_normal(rows, index, (n + 3) // 4, vectors[1], vectors[2], gram, gradient)
-    return int(add_priors(params, bounds, index, n, gram, gradient))
-
-
-@inlined(reducing=False)
 def moved(params: np.ndarray, bounds: np.ndarray, index: np.ndarray, n: int, step: np.ndarray, out: np.ndarray) -> int:
     """Write the parameters after a step; rounding is kept inside the bounds."""
     for p in range(params.shape[0]):
@@ -216,15 +179,15 @@ def next_damping(damping: float, gain: float) -> float:
 
 
 @inlined(reducing=False)
-def left_over(predicted: float, last: float) -> float:
+def left_over(predicted: float, last: float, share: float) -> float:
     """Return by how much the objective will be wrong after a step that promises this, the one before having promised `last`.
 
     Full steps shrink the promise by a factor c² when the curvature is wrong by the share c (Gauss-Newton converges
     linearly), and by that share the promise itself is wrong; what then stays above the minimum is c times less again.
-    `last` = 0 says that nothing is known, and c is taken as 1.
+    `last` = 0 says that nothing is known, and c is taken as 1; `share` is the least it may be.
     """
     if predicted < last:
-        return predicted * math.sqrt(predicted / last)
+        return predicted * max(math.sqrt(predicted / last), share)
     return predicted
 
 
@@ -243,7 +206,6 @@ def conclude(
     z: np.ndarray,
     shift_e: float,
     vectors: np.ndarray,
-    value: float,
     n: int,
     index: np.ndarray,
     columns: np.ndarray,
@@ -256,7 +218,6 @@ def conclude(
     """Write standard deviations, covariance and the figures of the fit; return how many parameters are held at bounds."""
     pearson, thin = squared_pulls(z, shift_e if likelihood == POISSON else 0.0, vectors[0], vectors[1], vectors[2])
     inverse, held, diagonal = columns[0], columns[1], columns[3]
-    outcome[0] = value
     outcome[1] = pearson
     outcome[2] = thin if likelihood == POISSON else 0.0
     invert(upper, (n + 3) // 4, inverse, unit, diagonal, covariance)
@@ -277,6 +238,83 @@ def conclude(
     return n_held
 
 
+@inlined(reducing=False)
+def descend(
+    z: np.ndarray, mask: np.ndarray, likelihood: int, shift_e: float, table: np.ndarray, owner: np.ndarray,
+    affine: np.ndarray, bounds: np.ndarray, axis: np.ndarray, channel_mev: float, index: np.ndarray, n_free: int,
+    allowed: float, max_evaluations: int, pairs: np.ndarray, params: np.ndarray, rows: np.ndarray, vectors: np.ndarray,
+    matrices: np.ndarray, columns: np.ndarray, outcome: np.ndarray,
+) -> tuple[int, int]:  # fmt: skip
+    """Go to the minimum; leave the factored normal equations, the objective and the number of evaluations there.
+
+    Arguments as `fit_components_one` takes them, `allowed` what of the objective the last step may leave. Returns the status,
+    bounds and vanished pivots apart, and how many pivots vanished.
+    """
+    gram, upper = matrices[0], matrices[1]
+    gradient, work, step, curvature = columns[0], columns[1:6], columns[3], columns[9]
+    trial, spans, blocks = columns[6, : params.shape[0]], columns[7:9], (n_free + 3) // 4
+    constant = of_the_data(likelihood, z, mask, shift_e, vectors[1])
+    slack = 1e-14 * abs(constant)
+    even_mev = even_step(axis[0])
+    whole_spans(axis.shape[1], spans)
+    spans[0, params.shape[0]], spans[1, params.shape[0]] = axis.shape[1], 0.0  # the row of zeros
+    value = constant + objective(
+        likelihood, z, mask, shift_e, table, owner, affine, bounds, axis, channel_mev, even_mev, params, rows, spans, vectors
+    )  # fmt: skip
+    linearise(rows, index, n_free, vectors, spans, params, bounds, gram, gradient)
+    bent = pairs.shape[0] > 0 and max_evaluations > 1
+    if bent:
+        bend_hessian(gram, blocks, pairs, curvature, columns[5])
+    damping, vanished, evaluations, rejected, status = 0.0, 0, 1, 0, MAX_ITERATIONS
+    predicted = last = share = 0.0
+    while math.isfinite(value):
+        vanished = bounded_step(gram, gradient, index, n_free, damping, params, bounds, upper, work)
+        predicted = promised(gram, gradient, n_free, damping, work)
+        small = left_over(predicted, last, share) < allowed
+        if bent and (small or rejected > 0):  # the covariance is of the Fisher matrix
+            unbend_hessian(gram, blocks, pairs, curvature)
+            bent = False
+            continue
+        if small and damping > 0.0 and rejected == 0:
+            damping = 0.0  # short only because it is damped
+            continue
+        if small or damping > LAST_DAMPING:
+            status = CONVERGED if rejected == 0 else SINGULAR
+            break
+        if evaluations >= max_evaluations:
+            break
+        moved(params, bounds, index, n_free, step, trial)
+        new = constant + objective(
+            likelihood, z, mask, shift_e, table, owner, affine, bounds, axis, channel_mev, even_mev, trial, rows, spans, vectors
+        )  # fmt: skip
+        evaluations += 1
+        if new <= value + slack:
+            last = predicted if damping == 0.0 else 0.0
+            share = bent_share(pairs, curvature, step, predicted) if bent else 0.0
+            bent = False
+            damping = next_damping(damping, (value - new) / predicted)
+            copy_values(trial, params)
+            value, rejected = new, 0
+            linearise(rows, index, n_free, vectors, spans, params, bounds, gram, gradient)
+        else:
+            last = 0.0
+            rejected, damping = rejected + 1, max(10.0 * damping, 1e-2 * FIRST_DAMPING)
+    if rejected > 0:  # what the last trial left belongs to a point that was not taken
+        objective(
+            likelihood, z, mask, shift_e, table, owner, affine, bounds, axis, channel_mev, even_mev, params, rows, spans, vectors
+        )  # fmt: skip
+    if damping > 0.0:
+        vanished = bounded_step(gram, gradient, index, n_free, 0.0, params, bounds, upper, work)
+        predicted = promised(gram, gradient, n_free, 0.0, work)
+        # No step gains anything any more, however short: rounding, if little is promised, else a model that is no parabola.
+        status = CONVERGED if status == SINGULAR and predicted < 100.0 * allowed else status
+    elif status == CONVERGED:
+        value -= predicted
+        moved(params, bounds, index, n_free, step, params)
+    outcome[0], outcome[4] = value, evaluations
+    return status, vanished
+
+
 @kernel
 def fit_components_one(
     z: np.ndarray,  # (channels,) electrons, 0 where missing
@@ -294,67 +332,24 @@ def fit_components_one(
     n_free: int,
     tolerance: float,  # of the objective per degree of freedom, which the last step may leave
     max_evaluations: int,
+    pairs: np.ndarray,  # as `shared_step` takes them, whose curvature is in columns[9]; of length 0 if nothing is known
     params: np.ndarray,  # in: start inside the bounds, out: estimate
     std: np.ndarray,  # out (parameters,)
     covariance: np.ndarray,  # out (free, free), or (0, 1) if not wanted
     rows: np.ndarray,  # scratch (parameters + 1, channels), the last row 0
     vectors: np.ndarray,  # scratch (N_VECTORS, channels)
     matrices: np.ndarray,  # scratch (SQUARES, blocks², 16), blocks = ceil(free / 4)
-    columns: np.ndarray,  # scratch (N_COLUMNS, n), n at least 4 · blocks and the number of parameters
+    columns: np.ndarray,  # scratch (N_COLUMNS, n), n at least 4 · blocks and one more than the parameters
     outcome: np.ndarray,  # out (OUTCOMES,)
 ) -> int:
     """Fit one spectrum; return the status."""
-    gram, upper = matrices[0], matrices[1]
-    gradient, work, step = columns[0], columns[1:6], columns[3]
-    trial = columns[6, : params.shape[0]]
-    model, weight, pull = vectors[0], vectors[1], vectors[2]
     outcome[3] = used
-    allowed = tolerance * (used - n_free)
-    constant = of_the_data(likelihood, z, mask, shift_e, weight)
-    slack = 1e-14 * abs(constant)
-    evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
-    value = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(params, bounds)
-    linearise(rows, index, n_free, vectors, params, bounds, gram, gradient)
-    damping, vanished, evaluations, rejected, status, predicted, last = 0.0, 0, 1, 0, MAX_ITERATIONS, 0.0, 0.0
-    while math.isfinite(value):
-        vanished = bounded_step(gram, gradient, index, n_free, damping, params, bounds, upper, work)
-        predicted = promised(gram, gradient, n_free, damping, work)
-        small = left_over(predicted, last) < allowed
-        if small and damping > 0.0 and rejected == 0:
-            damping = 0.0  # short only because it is damped
-            continue
-        if small or damping > LAST_DAMPING:
-            status = CONVERGED if rejected == 0 else SINGULAR
-            break
-        if evaluations >= max_evaluations:
-            break
-        moved(params, bounds, index, n_free, step, trial)
-        evaluate_components(table, owner, affine, trial, axis, channel_mev, rows, vectors[3:7], model)
-        new = constant + weigh(likelihood, z, mask, shift_e, model, weight, pull) + prior_terms(trial, bounds)
-        evaluations += 1
-        if new <= value + slack:
-            last = predicted if damping == 0.0 else 0.0
-            damping = next_damping(damping, (value - new) / predicted)
-            copy_values(trial, params)
-            value, rejected = new, 0
-            linearise(rows, index, n_free, vectors, params, bounds, gram, gradient)
-        else:
-            last = 0.0
-            rejected, damping = rejected + 1, max(10.0 * damping, 1e-2 * FIRST_DAMPING)
-    if rejected > 0:  # what the last trial left belongs to a point that was not taken
-        evaluate_components(table, owner, affine, params, axis, channel_mev, rows, vectors[3:7], model)
-        weigh(likelihood, z, mask, shift_e, model, weight, pull)
-    if damping > 0.0:
-        vanished = bounded_step(gram, gradient, index, n_free, 0.0, params, bounds, upper, work)
-        predicted = promised(gram, gradient, n_free, 0.0, work)
-        # No step gains anything any more, however short: rounding, if little is promised, else a model that is no parabola.
-        status = CONVERGED if status == SINGULAR and predicted < 100.0 * allowed else status
-    elif status == CONVERGED:
-        value -= predicted
-        moved(params, bounds, index, n_free, step, params)
-    outcome[4] = evaluations
+    status, vanished = descend(
+        z, mask, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index, n_free, tolerance * (used - n_free),
+        max_evaluations, pairs, params, rows, vectors, matrices, columns, outcome,
+    )  # fmt: skip
     n_held = conclude(
-        likelihood, z, shift_e, vectors, value, n_free, index, work, upper, matrices[2], covariance, std, outcome
+        likelihood, z, shift_e, vectors, n_free, index, columns[1:6], matrices[1], matrices[2], covariance, std, outcome
     )
     if status == CONVERGED and n_held > 0:
         return AT_BOUND

@@ -69,12 +69,30 @@ def weigh(
     return float(gaussian_terms(z, mask, model, pull))
 
 
+@inlined(reducing=False)
+def span_of_four(spans: np.ndarray, index: np.ndarray) -> tuple[int, int]:
+    """Return between which channels any of four rows is not 0."""
+    a, b, c, d = index[0], index[1], index[2], index[3]
+    low = min(min(spans[0, a], spans[0, b]), min(spans[0, c], spans[0, d]))
+    high = max(max(spans[1, a], spans[1, b]), max(spans[1, c], spans[1, d]))
+    return int(low), int(high)
+
+
 @inlined(reducing=True)
 def diagonal_tile(
-    rows: np.ndarray, index: np.ndarray, weight: np.ndarray, pull: np.ndarray, gram: np.ndarray, out: np.ndarray
+    rows: np.ndarray,
+    index: np.ndarray,
+    low: int,
+    high: int,
+    weights: np.ndarray,
+    pulls: np.ndarray,
+    gram: np.ndarray,
+    out: np.ndarray,
 ) -> int:
     """Write the ten weighted products of four rows with each other, and those with the weighted residuals."""
-    j0, j1, j2, j3 = rows[index[0]], rows[index[1]], rows[index[2]], rows[index[3]]
+    j0, j1 = rows[index[0], low:high], rows[index[1], low:high]
+    j2, j3 = rows[index[2], low:high], rows[index[3], low:high]
+    weight, pull = weights[low:high], pulls[low:high]
     a0 = a1 = a2 = a3 = b1 = b2 = b3 = c2 = c3 = d3 = 0.0
     g0 = g1 = g2 = g3 = 0.0
     for i in range(weight.shape[0]):
@@ -104,13 +122,18 @@ def diagonal_tile(
 
 
 @inlined(reducing=True)
-def tile(rows: np.ndarray, left: np.ndarray, right: np.ndarray, weight: np.ndarray, gram: np.ndarray) -> int:
+def tile(
+    rows: np.ndarray, left: np.ndarray, right: np.ndarray, low: int, high: int, weights: np.ndarray, gram: np.ndarray
+) -> int:
     """Write 4 × 4 weighted products of rows: sixteen sums in registers for nine loads.
 
     Weighting the four rows again in every tile costs less than writing weighted rows and reading them back.
     """
-    j0, j1, j2, j3 = rows[left[0]], rows[left[1]], rows[left[2]], rows[left[3]]
-    k0, k1, k2, k3 = rows[right[0]], rows[right[1]], rows[right[2]], rows[right[3]]
+    j0, j1 = rows[left[0], low:high], rows[left[1], low:high]
+    j2, j3 = rows[left[2], low:high], rows[left[3], low:high]
+    k0, k1 = rows[right[0], low:high], rows[right[1], low:high]
+    k2, k3 = rows[right[2], low:high], rows[right[3], low:high]
+    weight = weights[low:high]
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = 0.0
     c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = 0.0
     for i in range(weight.shape[0]):
@@ -147,15 +170,20 @@ def form_normal(
     blocks: int,  # that multiple
     weight: np.ndarray,
     pull: np.ndarray,
+    spans: np.ndarray,  # (2, parameters + 1): between which channels a row is not 0
     gram: np.ndarray,  # out (blocks², 16): tiles as in `component_solve`
     gradient: np.ndarray,  # out (4 · blocks,)
 ) -> int:
     """Form JᵀWJ (upper tiles) and JᵀWr, a tile at a time in registers."""
     for a in range(blocks):
         left = index[4 * a :]
-        diagonal_tile(rows, left, weight, pull, gram[a * blocks + a], gradient[4 * a :])
+        low, high = span_of_four(spans, left)
+        diagonal_tile(rows, left, low, high, weight, pull, gram[a * blocks + a], gradient[4 * a :])
         for b in range(a + 1, blocks):
-            tile(rows, left, index[4 * b :], weight, gram[a * blocks + b])
+            right = index[4 * b :]
+            first, last = span_of_four(spans, right)
+            first, last = max(low, first), min(high, last)
+            tile(rows, left, right, first, max(first, last), weight, gram[a * blocks + b])
     return 0
 
 

@@ -131,10 +131,73 @@ def fit_components_position(
         return NO_DATA
     if mean.shape[0] > 0:
         shared_step(
-            z, weight, mean, projection, pairs, series, start, amplitude, bounds, vectors[0], columns, params[p]
+            z,
+            weight,
+            mean,
+            projection,
+            pairs,
+            series,
+            start,
+            amplitude,
+            bounds,
+            vectors[0],
+            columns,
+            columns[9],
+            params[p],
         )
     status[p] = fit_components_one(
         z, weight, used, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index, n_free, tolerance,
-        max_evaluations, params[p], std[p], matrix, rows, vectors, matrices, columns, outcome[p],
+        max_evaluations, pairs, params[p], std[p], matrix, rows, vectors, matrices, columns, outcome[p],
     )  # fmt: skip
     return int(status[p])
+
+
+@kernel
+def fit_components_positions(
+    counts: np.ndarray,  # all as `fit_components_position` takes them
+    bad: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    first: int,
+    gain: float,
+    dark: float,
+    likelihood: int,
+    shift_e: float,
+    table: np.ndarray,
+    owner: np.ndarray,
+    affine: np.ndarray,
+    bounds: np.ndarray,
+    axis: np.ndarray,
+    channel_mev: float,
+    index: np.ndarray,
+    n_free: int,
+    tolerance: float,
+    max_evaluations: int,
+    mean: np.ndarray,
+    projection: np.ndarray,
+    pairs: np.ndarray,
+    series: np.ndarray,
+    start: np.ndarray,
+    amplitude: np.ndarray,
+    params: np.ndarray,
+    std: np.ndarray,
+    covariance: np.ndarray,
+    outcome: np.ndarray,
+    status: np.ndarray,
+    z: np.ndarray,
+    weight: np.ndarray,
+    rows: np.ndarray,
+    vectors: np.ndarray,
+    matrices: np.ndarray,
+    columns: np.ndarray,
+    no_bad: np.ndarray,
+    no_variance: np.ndarray,
+) -> int:
+    """Fit all positions of a block: a loop in the driver would count references to every array at every position."""
+    for p in range(counts.shape[0]):
+        fit_components_position(
+            p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis,
+            channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
+            covariance, outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
+        )  # fmt: skip
+    return 0

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from phonon_eels.kernels.component_curvature import relative_curvature
 from phonon_eels.kernels.device import inlined, kernel
 
 LEAST_RATIO = 0.25
@@ -125,13 +126,14 @@ def shared_step(
     weight: np.ndarray,
     mean: np.ndarray,  # (channels,) model of the mean spectrum
     projection: np.ndarray,  # (rows, channels), see `SharedStart`
-    pairs: np.ndarray,  # (pairs, 3): two parameters, the amplitude both are scaled by or -1
-    series: np.ndarray,  # (rows of the projection + 1, parameters up to a multiple of 8), see `SharedStart`
+    pairs: np.ndarray,  # (pairs, 5), see `SharedStart`
+    series: np.ndarray,  # (rows of the projection + 2, parameters up to a multiple of 8), see `SharedStart`
     start: np.ndarray,  # (parameters,) fit of the mean spectrum
     amplitude: np.ndarray,  # (parameters, 2): 1 amplitude, 2 its logarithm, else 0; parameter that scales this one, or -1
     bounds: np.ndarray,
     residual: np.ndarray,  # scratch (channels,)
     columns: np.ndarray,  # scratch (4, rows of the projection and columns of the series, the larger)
+    curvature: np.ndarray,  # out (pairs or more,), see `relative_curvature`
     params: np.ndarray,
 ) -> float:
     """Start from the fit of the mean spectrum, scaled to these counts, by the first two orders that all spectra share."""
@@ -151,6 +153,7 @@ def shared_step(
         for _ in range(BENDS):
             bend(start, amplitude, pairs, series, change, step, columns[2, : projection.shape[0]], columns[3])
     inverse_ratios(start, step, amplitude, columns[3])
+    relative_curvature((n_params + 3) // 4 * 4, pairs, series, change, columns[3], curvature)
     for p in range(n_params):
         kind, owner = amplitude[p, 0], amplitude[p, 1]
         value = start[p] + (step[p] * columns[3, owner] if kind == 0 and owner >= 0 else step[p])

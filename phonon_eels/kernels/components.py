@@ -27,8 +27,8 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.device import inlined, kernel
-from phonon_eels.kernels.elementary import exp_in_place
+from phonon_eels.kernels.device import inlined, kernel, reducing_kernel
+from phonon_eels.kernels.elementary import exp_in_place, exp_of_parabola
 
 GAUSSIAN, LORENTZIAN, PSEUDO_VOIGT, VOIGT, OSCILLATOR = 0, 1, 2, 3, 4
 POLYNOMIAL, POWER_LAW, EXPONENTIAL, EXP_POLYNOMIAL = 5, 6, 7, 8
@@ -37,9 +37,11 @@ GAUSS_RATE = 4.0 * math.log(2.0)
 GAUSS_NORM = 2.0 * math.sqrt(math.log(2.0) / math.pi)
 SIGMA_OF_FWHM = 0.5 / math.sqrt(2.0 * math.log(2.0))
 FADDEEVA_TERMS = 32
-VANISHED = 40.0
-"""A Gaussian below exp(-40) = 4e-18 of its height is 0: half the channels of a scan's peak, and less than rounding."""
+VANISHED = 35.0
+"""A Gaussian below exp(-35) = 6e-16 of its height is 0: half the channels of a scan's peak, and no more than rounding."""
 FAR = math.sqrt(VANISHED / GAUSS_RATE)
+EVEN = 1e-11
+"""Of a channel, that an energy may lie beside an even axis: what rounding leaves of an axis that is even."""
 
 
 def _faddeeva_coefficients() -> np.ndarray:
@@ -55,8 +57,20 @@ FADDEEVA = _faddeeva_coefficients()
 FADDEEVA_SCALE = math.sqrt(FADDEEVA_TERMS / math.sqrt(2.0))
 
 
+@reducing_kernel
+def even_step(x: np.ndarray) -> float:
+    """Return the step of an even axis, 0 if it is not even."""
+    n = x.shape[0]
+    step = (x[n - 1] - x[0]) / (n - 1)
+    allowed = EVEN * abs(step)
+    beside = 0.0
+    for i in range(n):
+        beside += 0.0 if abs(x[i] - (x[0] + i * step)) <= allowed else 1.0
+    return step if beside == 0.0 else 0.0
+
+
 @inlined(reducing=False)
-def reach(x: np.ndarray, centre: float, fwhm: float) -> tuple[int, int]:
+def reach(x: np.ndarray, even_mev: float, centre: float, fwhm: float) -> tuple[int, int]:
     """Return the first channel and one past the last in which a Gaussian is not below `exp(-VANISHED)` of its height.
 
     In whole groups of eight, so that no loop over them has a remainder; all channels where the distance is no number.
@@ -66,6 +80,10 @@ def reach(x: np.ndarray, centre: float, fwhm: float) -> tuple[int, int]:
     left, right = centre - far, centre + far
     if not left < right:
         return 0, n
+    if even_mev > 0.0:
+        per_mev = 1.0 / even_mev
+        below, above = (left - x[0]) * per_mev, (right - x[0]) * per_mev
+        return int(min(max(below, 0.0), n - 1.0)) & -8, min((int(min(max(above, 0.0), n - 1.0)) & -8) + 8, n)
     per_mev = (n - 1) / (x[n - 1] - x[0])
     # A guess that is right on an even axis, then widened until it is right on any; too wide costs time only.
     low = int(min(max((left - x[0]) * per_mev - 1.0, 0.0), n - 1.0)) // 8 * 8
@@ -81,7 +99,7 @@ def reach(x: np.ndarray, centre: float, fwhm: float) -> tuple[int, int]:
 def clear(rows: np.ndarray, first: int, last: int) -> int:
     """Set three rows to zero from one channel to another, in one loop: one for each row would become three calls."""
     one, two, three = rows[0, first:last], rows[1, first:last], rows[2, first:last]
-    for i in range(last - first):
+    for i in range(one.shape[0]):
         one[i] = 0.0
         two[i] = 0.0
         three[i] = 0.0
@@ -89,22 +107,34 @@ def clear(rows: np.ndarray, first: int, last: int) -> int:
 
 
 @inlined(reducing=False)
-def gaussian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
-    """Add a Gaussian and write its three derivatives."""
+def gaussian(
+    x: np.ndarray,
+    p: np.ndarray,
+    step: float,
+    even_mev: float,
+    rows: np.ndarray,
+    span: np.ndarray,
+    scratch: np.ndarray,
+    model: np.ndarray,
+) -> int:
+    """Add a Gaussian and write its three derivatives, and between which channels they are not 0 (the call before's are cleared)."""
     area, centre, narrow = p[0], p[1], 1.0 / p[2]
     rate = -GAUSS_RATE * narrow * narrow
     norm = GAUSS_NORM * narrow * step
     by_centre, by_width = -2.0 * area * rate, -area * narrow
-    low, high = reach(x, centre, p[2])
-    clear(rows, 0, low)
-    clear(rows, high, x.shape[0])
+    low, high = reach(x, even_mev, centre, p[2])
+    # Of all three: what is tied to one of them has been added to its derivative alone.
+    before = int(min(min(span[0, 0], span[0, 1]), span[0, 2]))
+    after = int(max(max(span[1, 0], span[1, 1]), span[1, 2]))
+    if before < low:
+        clear(rows, before, min(low, after))
+    if after > high:
+        clear(rows, max(high, before), after)
+    span[0, 0] = span[0, 1] = span[0, 2] = low
+    span[1, 0] = span[1, 1] = span[1, 2] = high
     near, total = x[low:high], model[low:high]
     unit, to_centre, to_width = rows[0, low:high], rows[1, low:high], rows[2, low:high]
-    # Three loops, not one: the long chain of the exponential would fill the queue that the other work waits in.
-    for i in range(near.shape[0]):
-        d = near[i] - centre
-        unit[i] = rate * d * d
-    exp_in_place(unit)
+    exp_of_parabola(near, even_mev, centre, rate, 0.0, unit, scratch)
     for i in range(near.shape[0]):
         d = near[i] - centre
         e = norm * unit[i]
@@ -134,7 +164,15 @@ def lorentzian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, mode
 
 
 @inlined(reducing=False)
-def pseudo_voigt(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
+def pseudo_voigt(
+    x: np.ndarray,
+    p: np.ndarray,
+    step: float,
+    even_mev: float,
+    rows: np.ndarray,
+    scratch: np.ndarray,
+    model: np.ndarray,
+) -> int:
     """Add a pseudo-Voigt and write its four derivatives; both parts have the one FWHM."""
     area, centre, fwhm, share = p[0], p[1], p[2], p[3]
     narrow, half = 1.0 / fwhm, 0.5 * fwhm
@@ -143,20 +181,16 @@ def pseudo_voigt(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, mo
     rest = 1.0 - share
     by_centre = -2.0 * rate * rest
     unit, to_centre, to_width, to_share = rows[0], rows[1], rows[2], rows[3]
-    low, high = reach(x, centre, p[2])
+    low, high = reach(x, even_mev, centre, p[2])
     clear(rows, 0, low)
     clear(rows, high, x.shape[0])
     near, own, wide = x[low:high], unit[low:high], to_width[low:high]
+    exp_of_parabola(near, even_mev, centre, rate, 0.0, own, scratch)
     for i in range(near.shape[0]):
         d = near[i] - centre
-        s = rate * d * d
-        own[i] = s
-        wide[i] = rest * narrow * (2.0 * s + 1.0)
-    exp_in_place(own)
-    for i in range(near.shape[0]):
         e = gauss_norm * own[i]
         own[i] = e
-        wide[i] *= e
+        wide[i] = rest * narrow * (2.0 * rate * d * d + 1.0) * e
     for i in range(x.shape[0]):
         d = x[i] - centre
         e = unit[i]
@@ -265,13 +299,13 @@ def polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray
 
 
 @inlined(reducing=False)
-def decay(distance: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray) -> int:
+def decay(
+    distance: np.ndarray, p: np.ndarray, even_mev: float, rows: np.ndarray, scratch: np.ndarray, model: np.ndarray
+) -> int:
     """Add A exp(-rate · distance) and write both derivatives; the distance is an energy, or its logarithm (power law)."""
     amplitude, rate = p[0], p[1]
     unit, to_rate = rows[0], rows[1]
-    for i in range(distance.shape[0]):
-        unit[i] = -rate * distance[i]
-    exp_in_place(unit)
+    exp_of_parabola(distance, even_mev, 0.0, 0.0, -rate, unit, scratch)
     for i in range(distance.shape[0]):
         e = unit[i]
         to_rate[i] = -amplitude * e * distance[i]
@@ -299,6 +333,15 @@ def exp_polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.nda
     return 0
 
 
+@inlined(reducing=False)
+def whole_spans(n: int, spans: np.ndarray) -> int:
+    """Write that every derivative may differ from 0 in all n channels: the first channel, and one past the last."""
+    for p in range(spans.shape[1]):
+        spans[0, p] = 0.0
+        spans[1, p] = n
+    return 0
+
+
 @kernel
 def evaluate_components(
     table: np.ndarray,  # (components, 3): kind, first parameter, number of parameters
@@ -307,8 +350,10 @@ def evaluate_components(
     params: np.ndarray,  # (parameters,); tied ones are set here
     axis: np.ndarray,  # (4, channels)
     step: float,
+    even_mev: float,  # `even_step` of the energies
     rows: np.ndarray,  # out (parameters, channels)
-    complex_parts: np.ndarray,  # scratch (4, channels)
+    spans: np.ndarray,  # (2, parameters or more), as `whole_spans` or the call before left it: see there
+    scratch: np.ndarray,  # (4, channels)
     model: np.ndarray,  # out (channels,)
 ) -> int:
     """Write the model and its derivatives to the free parameters; rows of fixed and of tied parameters are left-overs."""
@@ -323,21 +368,21 @@ def evaluate_components(
         kind, first, count = table[c, 0], table[c, 1], table[c, 2]
         own, here = params[first : first + count], rows[first : first + count]
         if kind == GAUSSIAN:
-            gaussian(axis[0], own, step, here, model)
+            gaussian(axis[0], own, step, even_mev, here, spans[:, first:], scratch, model)
         elif kind == LORENTZIAN:
             lorentzian(axis[0], own, step, here, model)
         elif kind == PSEUDO_VOIGT:
-            pseudo_voigt(axis[0], own, step, here, model)
+            pseudo_voigt(axis[0], own, step, even_mev, here, scratch, model)
         elif kind == VOIGT:
-            voigt(axis[0], own, step, here, model, complex_parts)
+            voigt(axis[0], own, step, here, model, scratch)
         elif kind == OSCILLATOR:
             status += oscillator(axis[0], own, step, here, model)
         elif kind == POLYNOMIAL:
             polynomial(axis[2], own, here, model)
         elif kind == POWER_LAW:
-            decay(axis[3], own, here, model)
+            decay(axis[3], own, 0.0, here, scratch, model)
         elif kind == EXPONENTIAL:
-            decay(axis[1], own, here, model)
+            decay(axis[1], own, even_mev, here, scratch, model)
         else:
             exp_polynomial(axis[2], own, here, model)
     for p in range(n_params):
@@ -345,4 +390,6 @@ def evaluate_components(
             target, source, factor = rows[owner[p]], rows[p], affine[p, 0]
             for i in range(model.shape[0]):
                 target[i] += factor * source[i]
+            spans[0, owner[p]] = min(spans[0, owner[p]], spans[0, p])
+            spans[1, owner[p]] = max(spans[1, owner[p]], spans[1, p])
     return status

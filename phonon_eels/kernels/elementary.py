@@ -23,6 +23,14 @@ ROUNDING = (
 )
 
 
+GROUP = 8
+"""Channels side by side that a multiplication along a grid is made for at once."""
+GRID_LENGTH = 256
+STEEPEST = 50.0
+"""Of the exponent, over eight channels, that may be gone along by multiplications."""
+LARGEST_ON_GRID = 300.0
+
+
 @kernel
 def exp_array(x: np.ndarray, out: np.ndarray, exponent: np.ndarray) -> int:
     """Write exp(x) for |x| ≤ 700 (clamped); `exponent` is scratch of 64-bit integers. All arrays have one length."""
@@ -102,6 +110,55 @@ def exp_in_place(values: np.ndarray) -> int:
         p = low + r4 * (high + r4 * (2.7620088445409746e-07 + 2.510038549551032e-08 * r))
         scale = np.int64((np.float64(shifted).view(np.int64) << 52) + ONE).view(np.float64)
         values[i] = scale * (1.0 + r) + (scale * r2) * p
+    return 0
+
+
+@inlined(reducing=False)
+def grid_step(even: float, first: float, last: float, curvature: float, slope: float) -> float:
+    """Return eight steps of an even grid if the exponential of a parabola may go along it by multiplications, else 0."""
+    stride = GROUP * even
+    steepest = abs(curvature) * (2.0 * max(abs(first), abs(last)) + abs(stride)) + abs(slope)
+    largest = max(abs((curvature * first + slope) * first), abs((curvature * last + slope) * last))
+    return stride if steepest * abs(stride) <= STEEPEST and largest <= LARGEST_ON_GRID else 0.0
+
+
+@kernel
+def exp_of_parabola(
+    x: np.ndarray, even: float, centre: float, curvature: float, slope: float, out: np.ndarray, scratch: np.ndarray
+) -> int:
+    """Write exp(curvature · d² + slope · d) with d = x - centre.
+
+    On an even grid (step `even`; 0 if it is none) the quotient of a value and that eight channels before goes from one to
+    the next by a constant factor: two multiplications a channel for what else are twenty. Their roundings add up to 1e-13
+    over the 256 channels after which the exponential is taken anew. `curvature` is not positive; `scratch` (2 or more,
+    channels of the whole axis).
+    """
+    n = x.shape[0]
+    stride = grid_step(even, x[0] - centre, x[n - 1] - centre, curvature, slope) if n >= 2 * GROUP else 0.0
+    if stride == 0.0 or scratch.shape[1] < 3 * GROUP:
+        for i in range(n):
+            d = x[i] - centre
+            out[i] = (curvature * d + slope) * d
+        exp_in_place(out)
+        return 0
+    seeds = scratch[0, : 3 * GROUP]
+    for begin in range(0, n, GRID_LENGTH):
+        here, target = x[begin : begin + GRID_LENGTH], out[begin : begin + GRID_LENGTH]
+        quotient = scratch[1, : target.shape[0]]
+        lanes = min(GROUP, target.shape[0])
+        for i in range(lanes):
+            d = here[i] - centre
+            seeds[i] = (curvature * d + slope) * d
+            seeds[GROUP + i] = (curvature * (2.0 * d + stride) + slope) * stride
+            seeds[2 * GROUP + i] = 2.0 * curvature * stride * stride
+        exp_in_place(seeds)
+        for i in range(lanes):
+            target[i] = seeds[i]
+            quotient[i] = seeds[GROUP + i]
+        change = seeds[2 * GROUP]
+        for i in range(target.shape[0] - GROUP):
+            target[i + GROUP] = target[i] * quotient[i]
+            quotient[i + GROUP] = quotient[i] * change
     return 0
 
 

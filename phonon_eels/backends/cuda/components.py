@@ -61,7 +61,7 @@ def components_call(
             Shared(pairs), Shared(series), Shared(start), Shared(amplitude), Changed(params), Made(std), Made(wanted), Made(outcome), Made(status),
             Scratch((filled,)), Scratch((filled,)), Scratch((n_params + 1, filled)), Scratch((N_VECTORS, filled)),
             Scratch((SQUARES, blocks * blocks, 16)),
-            Scratch((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params))),
+            Scratch((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params + 1))),
             Shared(np.empty(0, np.bool_)), Shared(np.empty(0)),
         ),
     )  # fmt: skip
