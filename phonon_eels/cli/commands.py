@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def step(options: argparse.Namespace) -> int:
     """``phonon-eels STEP``: one step of a dataset."""
     from phonon_eels import pipeline
     from phonon_eels.cli.console import reporting
-    from phonon_eels.cli.lean import load_xarray_alone, without_dask, without_unused_libraries
+    from phonon_eels.cli.lean import load_libraries, without_dask, without_unused_libraries
     from phonon_eels.cli.options import computing, settings_of
     from phonon_eels.pipeline.times import process_began
     from phonon_eels.steps.registry import find_step
@@ -64,7 +65,9 @@ def step(options: argparse.Namespace) -> int:
     reads_counts = find_step(options.step).reads_counts
     quick = without_unused_libraries(reads_counts=reads_counts) if alone else contextlib.nullcontext()
     computer = computing(options, pipeline.IN_MEMORY_BYTES if alone else 0.0)
-    hooks: dict[str, Any] = {"before_work": load_xarray_alone, "while_writing": without_dask} if alone else {}
+    hooks: dict[str, Any] = (
+        {"before_work": partial(load_libraries, options.step), "while_writing": without_dask} if alone else {}
+    )
     with quick, reporting(options.quiet, options.debug, options.progress) as show, computer as backend:
         outcome = pipeline.run_step(
             options.dataset_folder,

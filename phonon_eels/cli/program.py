@@ -18,7 +18,7 @@ from phonon_eels.cli.stops import INTERRUPTED, stoppable
 from phonon_eels.errors import DataError, PhononEELSError, QualityError
 
 QUALITY_FAILURE = 3
-_OBJECTS_BEFORE_COLLECTION = 50_000
+_OBJECTS_BEFORE_COLLECTION = 100_000
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -35,13 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, "1")
     # It would read the metadata of every installed package to look for plugins; there is none for our settings.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # Libraries make objects by the hundred thousand while they load, none of them garbage: looking through them each time
-    # 700 are new is a tenth of the start of a step.
+    # Settings and libraries make objects by the ten thousand while they load, none of them garbage: looking through them each
+    # time 700 are new is a tenth of the start. A single step keeps its libraries out of that altogether (`lean`).
     collect = gc.get_threshold()
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, *collect[1:])
     try:
         return _run(arguments)
     finally:
+        gc.unfreeze()
         gc.set_threshold(*collect)
 
 

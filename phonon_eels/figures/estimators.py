@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.patches import Ellipse
 
 from phonon_eels.figures import style
+from phonon_eels.figures.phase_panels import finite, p_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +70,9 @@ def _draw_amplitudes(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_differences(ax: Axes, table: pd.DataFrame) -> None:
-    rows = [row for row in table.to_dict("records") if row["estimator"] != "joint"]
+    rows: list[dict[str, Any]] = [
+        {str(k): v for k, v in row.items()} for row in table.to_dict("records") if row["estimator"] != "joint"
+    ]
     for k, row in enumerate(rows):
         for part, marker, lift in (("cos", "o", 0.1), ("sin", "s", -0.1)):
             std = float(row[f"difference_{part}_mev_std"])
@@ -78,6 +82,12 @@ def _draw_differences(ax: Axes, table: pd.DataFrame) -> None:
             )  # fmt: skip
     ax.axvline(0, color=style.MUTED, linewidth=0.5)
     ax.set_yticks([-k for k in range(len(rows))])
-    ax.set_yticklabels([f"{WORDS.get(str(r['estimator']), r['estimator'])}\n{r['verdict']}" for r in rows])
+    ax.set_yticklabels([f"{WORDS.get(str(r['estimator']), r['estimator'])}\n{_verdict(r)}" for r in rows])
     ax.set_ylim(-len(rows) + 0.4, 0.6)
     ax.set(xlabel="difference from the joint fit (meV)", title="plane by plane: cosine (filled), sine (open)")
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Return whether an estimator agrees with the joint fit, and the p-value of that."""
+    words = str(row["verdict"])
+    return f"{words}, {p_text(float(row['difference_p_value']))}" if finite(row, "difference_p_value") else words

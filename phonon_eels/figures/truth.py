@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phonon_eels.figures import style
+from phonon_eels.rounding import plus_minus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +44,8 @@ def plot_truth(table: pd.DataFrame, *, width_mm: float = style.PAGE_MM * 0.8) ->
         else:
             ax.errorbar(pull, height, xerr=1.0, fmt="o", color=colour, elinewidth=0.9)
     for height, row in zip(heights, table.to_dict("records"), strict=True):
-        measured = f"{float(row['measured']):.4g} ± {float(row['std']):.2g}"
         ax.annotate(
-            f"{measured}   truth {float(row['truth']):.4g} {style.unit_text(row['unit'])}",
+            f"{plus_minus(row['measured'], row['std'])}   truth {float(row['truth']):.4g} {style.unit_text(row['unit'])}",
             (1.0, height),
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),

@@ -20,6 +20,7 @@ from phonon_eels.quality.consistency import look_at_consistency
 from phonon_eels.quality.noise import estimate_noise
 from phonon_eels.quality.statistics import saturation_level, scan_statistics
 from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
+from phonon_eels.rounding import plus_minus
 from phonon_eels.steps.check_tables import check_pictures
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ def _noise_lines(found: Mapping[str, Any]) -> list[str]:
         if name == "gain" and parts and found["electrons_per_count"]:
             parts[0] += f" (calibration {found['electrons_per_count']:.4g} electrons per count)"
         if measured is not None:
-            parts.append(f"measured {measured['value']:.4g} ± {measured['std']:.2g} {unit}")
+            parts.append(f"measured {plus_minus(measured['value'], measured['std'], unit)}")
         lines.append(f"{name.removesuffix('_e').replace('_', ' ')}: {'; '.join(parts) or 'unknown'}")
     return lines
 

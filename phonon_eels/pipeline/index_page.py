@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from phonon_eels.errors import OutputError
 from phonon_eels.io.results import staged_file
 from phonon_eels.pipeline.status import ORDER, DatasetStatus, collect_status
 from phonon_eels.pipeline.times import workflow_words
+from phonon_eels.rounding import plus_minus
 
 log = logging.getLogger(__name__)
 
@@ -119,17 +121,13 @@ def modulation_words(row: DatasetStatus) -> str:
     if amplitude.get("value") is None or p_value is None:
         return f"modulation of {found.get('mode')}: {found.get('verdict') or 'not testable'}"
     return (
-        f"modulation of {found.get('mode')}: {plus_minus(amplitude['value'], amplitude.get('std'))} meV, "
+        f"modulation of {found.get('mode')}: {_told(amplitude['value'], amplitude.get('std'))} meV, "
         f"p = {p_value:.2g} ({found.get('verdict')})"
     )
 
 
-def plus_minus(value: float, std: float | None) -> str:
-    """Return a value with two digits of its standard deviation."""
-    if std is None or not std > 0.0:
-        return f"{value:.4g} ± unknown"
-    digits = max(0, 1 - int(f"{std:.1e}".split("e")[1]))
-    return f"{value:.{digits}f} ± {std:.{digits}f}"
+def _told(value: float, std: float | None) -> str:
+    return plus_minus(value, math.nan if std is None else std)
 
 
 def duration(seconds: float | None) -> str:
@@ -143,7 +141,7 @@ def duration(seconds: float | None) -> str:
 
 def _energy(mode: Any) -> str:
     value = mode.get("energy_mev")
-    return "" if value is None else plus_minus(value, mode.get("energy_mev_std"))
+    return "" if value is None else _told(value, mode.get("energy_mev_std"))
 
 
 def _counts(rows: Sequence[DatasetStatus]) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ from phonon_eels.quality.consistency import Consistency, look_at_consistency
 from phonon_eels.quality.noise import NoiseEstimate, estimate_noise
 from phonon_eels.quality.statistics import ScanStatistics, saturation_level, scan_statistics
 from phonon_eels.quality.zero_loss import ZeroLoss, find_zero_loss
+from phonon_eels.rounding import plus_minus
 from phonon_eels.spectrum_image import SpectrumImage
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _noise(image: SpectrumImage, estimate: NoiseEstimate) -> list[Record]:
             continue
         value, std = measured.value, measured.std
         differs = source == "given" and abs(value - used) > max(5.0 * std, 0.2 * abs(used))
-        sentence = f"{words} measured on the data is {value:.4g} ± {std:.2g} {unit}"
+        sentence = f"{words} measured on the data is {plus_minus(value, std, unit)}"
         if differs:
             sentence += f", but {used:g} is given and used: averaged or scaled counts, or a wrong value?"
         found.append(_record(name, "warn" if differs else "pass", value, unit, sentence))

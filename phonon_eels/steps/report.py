@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from phonon_eels import __version__
 from phonon_eels.config import STEP_NAMES
+from phonon_eels.rounding import plus_minus
 from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps import report_numbers as numbers
 from phonon_eels.steps.report_classic import classic_tables
@@ -81,7 +82,7 @@ def report(image: SpectrumImage, settings: Report, context: StepContext) -> Step
         agrees = truth_table["verdict"].astype(str).str.startswith("agrees")
         summary["truth"] = {"compared": len(truth_table), "agree": int(agrees.sum())}
         messages += [
-            f"{row['quantity']} disagrees with the truth: {numbers.plus_minus(row['measured'], row['std'])} "
+            f"{row['quantity']} disagrees with the truth: {plus_minus(row['measured'], row['std'])} "
             f"against {row['truth']:.4g} {row['unit']}"
             for row in numbers.records(truth_table[~agrees])
         ]
@@ -205,7 +206,7 @@ def truth_rows(table: pd.DataFrame | None) -> numbers.ReportTable | None:
     rows = [
         (
             str(row["quantity"]),
-            numbers.plus_minus(row["measured"], row["std"], str(row["unit"])),
+            plus_minus(row["measured"], row["std"], str(row["unit"])),
             f"{row['truth']:.5g} {row['unit']}".strip(),
             f"{row['pull']:+.2f}",
             str(row["verdict"]),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from phonon_eels.steps.report_numbers import ReportTable, number, records, table_of
+from phonon_eels.rounding import number
+from phonon_eels.steps.report_numbers import ReportTable, records, table_of
 
 if TYPE_CHECKING:
     from phonon_eels.steps.spec import StepContext

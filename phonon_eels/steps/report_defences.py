@@ -5,16 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from phonon_eels.steps.report_numbers import (
-    ReportTable,
-    confidence_of,
-    interval_text,
-    number,
-    p_value,
-    plus_minus,
-    records,
-    table_of,
-)
+from phonon_eels.rounding import number, plus_minus
+from phonon_eels.steps.report_numbers import ReportTable, confidence_of, interval_text, p_value, records, table_of
 
 if TYPE_CHECKING:
     from phonon_eels.steps.spec import StepContext

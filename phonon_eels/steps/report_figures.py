@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phonon_eels.rounding import number
 from phonon_eels.steps import report_captions as captions
 from phonon_eels.steps import report_lattice_figures as lattice_figures
 from phonon_eels.steps.report_frames import checks_figure, quality_figure, regions_figure
-from phonon_eels.steps.report_numbers import number, peak_word, primary_row, short_facts, table_of
+from phonon_eels.steps.report_numbers import peak_word, primary_row, short_facts, table_of
 from phonon_eels.steps.report_sources import (
     NotDrawn,
     Recipe,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phonon_eels.rounding import number, plus_minus
 from phonon_eels.spectrum_image import REGIONS
-from phonon_eels.steps.report_numbers import ReportTable, number, plus_minus, records, table_of
+from phonon_eels.steps.report_numbers import ReportTable, records, table_of
 
 if TYPE_CHECKING:
     from phonon_eels.spectrum_image import SpectrumImage

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from phonon_eels.lattice.unmix import EVERYWHERE
-from phonon_eels.steps.report_numbers import ReportTable, interval_text, number, plus_minus, records, table_of
+from phonon_eels.rounding import number, plus_minus
+from phonon_eels.steps.report_numbers import ReportTable, interval_text, records, table_of
 
 if TYPE_CHECKING:
     from phonon_eels.steps.spec import StepContext

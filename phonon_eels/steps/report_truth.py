@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from phonon_eels.steps.report_numbers import number, primary_row, records, table_of
+from phonon_eels.rounding import number
+from phonon_eels.steps.report_numbers import primary_row, records, table_of
 
 if TYPE_CHECKING:
     import pandas as pd

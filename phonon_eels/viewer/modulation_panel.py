@@ -16,7 +16,7 @@ from phonon_eels.figures.marks import Panel as Description
 from phonon_eels.figures.marks import Points, label_of
 from phonon_eels.figures.phase_panels import amplitude_of, gap_panel, p_text, period_panel, phase_panel, ranked_pairs
 from phonon_eels.figures.style import subscripts
-from phonon_eels.steps.report_numbers import plus_minus
+from phonon_eels.rounding import plus_minus
 from phonon_eels.viewer import regions
 from phonon_eels.viewer.linking import Place
 from phonon_eels.viewer.notices import guarded, slot, tell

@@ -12,7 +12,7 @@ import numpy as np
 from phonon_eels.errors import OutputError
 from phonon_eels.figures.marks import Panel
 from phonon_eels.figures.spectrum_panels import spectrum_panels
-from phonon_eels.steps.report_numbers import plus_minus
+from phonon_eels.rounding import plus_minus
 from phonon_eels.steps.spectrum_fit import SpectrumFit
 
 if TYPE_CHECKING:

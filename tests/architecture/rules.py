@@ -11,7 +11,7 @@ MAX_FUNCTION_LINES = 80
 
 # A module may import from its own layer and from those before it.
 LAYERS = (
-    ("errors", "units"),
+    ("errors", "units", "rounding"),
     ("config", "materials", "kernels"),
     ("spectrum_image",),
     ("backends",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from phonon_eels.backends.cuda.find import why_no_cuda
+from phonon_eels.cli import main
 from phonon_eels.cli.lean import UNUSED, without_unused_libraries
 from phonon_eels.io.cubes import write_image
 from phonon_eels.kernels.device import UNDER_SIMULATOR
@@ -86,6 +88,27 @@ assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_looks_for_garbage_while_libraries_load() -> None:
+    code = """
+import gc
+from phonon_eels.cli.lean import load_libraries
+began = []
+gc.callbacks.append(lambda phase, info: began.append(info))
+load_libraries("align_zlp")
+assert not began, began
+assert gc.isenabled() and gc.get_freeze_count() > 50_000
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_program_leaves_the_collector_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    before = gc.get_threshold()
+    assert main(["schema"]) == 0
+    assert capsys.readouterr().out.startswith("{")
+    assert (gc.get_threshold(), gc.isenabled(), gc.get_freeze_count()) == (before, True, 0)
 
 
 def test_the_forward_route_loads_no_kernels_of_the_classic_one() -> None:
@@ -181,5 +204,38 @@ else:
         ).stdout
         for word in ("alone", "inside", "inside")
     )
-    assert first == "1 [1.0, 2.0] 1 0\n"
+    assert first == "1 [1.0, 2.0] 0 0\n"  # as a part, which a kernel called from Python does not leave behind
     assert again == "1 [1.0, 2.0] 0 1\n"
+
+
+@pytest.mark.skipif(UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
+def test_a_stored_driver_allocates_without_the_compiler_of_arrays(tmp_path: Path) -> None:
+    (tmp_path / "driver.py").write_text(
+        "import numpy as np\n"
+        "from phonon_eels.kernels.device import kernel\n\n\n"
+        "@kernel\n"
+        "def allocates(n):\n"
+        "    scratch = np.empty((2, n))\n"
+        "    scratch[:] = 3.0\n"
+        "    return scratch.sum() ** 2\n"
+    )
+    code = """
+import sys
+from driver import allocates
+print(allocates(2), "numba.np.arrayobj" in sys.modules)
+try:
+    allocates(-1)
+except ValueError as problem:
+    print(problem)
+"""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    first, again = (
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert first == "144.0 True\nnegative dimensions not allowed\n"
+    assert again == "144.0 False\nnegative dimensions not allowed\n"

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from phonon_eels.forward.pooled import COLUMNS, ROWS, block_sums, local_energies, pool_scores, relative_to, row_sums
+from phonon_eels.forward.pooled import (
+    COLUMNS,
+    ROWS,
+    block_sums,
+    local_energies,
+    moving_mean,
+    pool_scores,
+    relative_to,
+    row_sums,
+)
 from phonon_eels.forward.scan import ScanFit
 
 SHAPE = (24, 20)
@@ -89,6 +98,18 @@ def test_scores_move_between_linearisations():
     np.testing.assert_array_equal(moved.score, fit.score)
     there = relative_to(fit, np.broadcast_to(TAKEN, (*SHAPE, 2)), TAKEN - 0.5)
     np.testing.assert_allclose(there.score - fit.score, np.broadcast_to(INFORMATION[:, :2] @ [0.5, 0.5], (*SHAPE, 4)))
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 2), (1, 2, 1), (4, 3, 2, 2)])
+def test_moving_mean_is_that_of_scipy(shape):
+    from scipy.ndimage import uniform_filter
+
+    values = np.random.default_rng(3).normal(size=shape) * 10.0 ** np.arange(shape[0]).reshape(
+        -1, *[1] * (len(shape) - 1)
+    )
+    ours = moving_mean(moving_mean(values, 3, ROWS), 5, COLUMNS)
+    theirs = uniform_filter(values, size=(3, 5, *[1] * (len(shape) - 2)), mode="constant")
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_local_energies_follow_variation_but_not_noise():

@@ -39,6 +39,50 @@ def test_only_reducing_kernels_may_reorder_sums():
     assert np.isnan(dot(np.array([1.0, np.nan]), np.array([1.0, 1.0])))
 
 
+INNER_OUTER = """
+import sys, numpy as np
+from phonon_eels.kernels.device import kernel, inlined
+@inlined(reducing=False)
+def least(x):
+    return x[0]
+@kernel
+def inner(x):
+    for i in range(x.shape[0]):
+        x[i] = least(x) + i
+    return 0
+@kernel
+def outer(x):
+    inner(x)
+    return inner(x)
+x = np.ones(3)
+outer(x)
+if len(sys.argv) > 1:
+    outer(x.astype(np.float32)); inner(x)
+count = lambda k: (len(k.overloads), len(k._part.overloads), sum(k.stats.cache_hits.values()), sum(k._part.stats.cache_hits.values()))
+print(*x, *count(outer), *count(inner), *count(least))
+"""
+
+
+@pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
+def test_kernels_within_others_are_no_routines_of_their_own_and_are_read_from_the_cache(tmp_path):
+    """In a second process the whole comes from the cache, and parts for a caller of another type, too."""
+    script = tmp_path / "kernels.py"
+    script.write_text(INNER_OUTER)
+
+    def run(*more):
+        found = subprocess.run(
+            [sys.executable, str(script), *more], capture_output=True, text=True, check=True,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        ).stdout.split()  # fmt: skip
+        return [float(value) for value in found[:3]], [int(value) for value in found[3:]]
+
+    # Calls from Python, callers in kernels; the same from the cache: of the outer kernel, the inner, the inlined one.
+    assert run() == ([1.0, 2.0, 3.0], [1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0])
+    assert run() == ([1.0, 2.0, 3.0], [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    assert run("more") == ([1.0, 2.0, 3.0], [2, 0, 1, 0, 1, 1, 0, 0, 0, 2, 0, 1])
+    assert run("more") == ([1.0, 2.0, 3.0], [2, 0, 2, 0, 1, 0, 1, 0, 0, 0, 0, 0])
+
+
 def test_compiled_code_is_kept_by_the_sources_of_all_kernels(tmp_path):
     home = {"XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": ""}
     folder, used = _python(FOLDER, **home)

@@ -250,17 +250,6 @@ def test_no_truth_no_comparison(scan) -> None:
     assert compare_with_truth(context_of(scan)) is None
 
 
-@pytest.mark.parametrize(
-    ("value", "std", "text"),
-    [
-        (78.0213, 0.0314, "78.021 ± 0.031 meV"), (78.0, 1.234, "78.0 ± 1.2 meV"), (900.0, 23.0, "900 ± 23 meV"),
-        (1.0, float("nan"), "1 meV (no std)"), (float("nan"), 1.0, "–"), (None, None, "–"), (2.5, None, "2.5 meV"),
-    ],
-)  # fmt: skip
-def test_numbers_carry_two_digits_of_their_std(value, std, text: str) -> None:
-    assert numbers.plus_minus(value, std, "meV") == text
-
-
 def test_wide_angles_forbid_the_word_mode() -> None:
     material = load_material("bi2212")
     narrow = Acquisition(60.0, 3.0, 3.0, "on-axis")
