@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from phonon_eels.forward.mean import LOG_FWHM_STD, MODEL_ERROR, MeanFit, MeanModel
+from phonon_eels.forward.model import background_of
 from phonon_eels.units import BOLTZMANN_MEV_PER_K
 
 GAIN_SIDE_KT = 8.0
@@ -65,6 +66,8 @@ def estimate_temperature(model: MeanModel, fit: MeanFit, mean_e: np.ndarray, var
 
     def residuals(x: np.ndarray) -> np.ndarray:
         trial.thermal_mev = stage * float(np.exp(x[0]))
+        # A background that detailed balance ties to its gain side has that side at this temperature too.
+        trial.background = background_of(model.settings, model.energies_mev, model.zero_loss, trial.thermal_mev)
         coefficients, columns = trial.solve(x[1:], mean_e, std)
         misfit = (mean_e - coefficients @ columns) / std
         return np.concatenate([misfit, (x[1 : modes + 1] - expected) / (3.0 * prior_std), x[1:][widths] / LOG_FWHM_STD])

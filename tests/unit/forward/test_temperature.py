@@ -42,6 +42,25 @@ def test_temperature_comes_back_whatever_the_stage_says(kelvin):
     assert abs(found.value_k - kelvin) < 3.5 * found.std_k
 
 
+def test_a_background_tied_to_its_gain_side_follows_the_temperature():
+    """A background as strong as the modes, seen at 420 K under a stage of 293 K, without noise."""
+    settings = Settings().fit_peaks.model_copy(update={"background": "exponential"})
+    channels = np.arange(-190, 225)
+
+    def model_at(kelvin):
+        return MeanModel(settings, MATERIAL, channels, 0.5, ZeroLossShape(7.5, 1.6, 1.9), thermal_energy_mev(kelvin))
+
+    truth, model = model_at(420.0), model_at(STAGE_K)
+    x, _, _ = truth.start_and_bounds(False)
+    _, columns = truth.solve(x, np.ones(channels.size), np.ones(channels.size))
+    *_, peak, background = columns
+    sizes = np.array([*[2e4] * len(truth.modes), 3e6 / peak.sum(), 6e4 / background.sum()])
+    mean = sizes @ columns
+    found = estimate_temperature(model, fit_mean(model, mean, mean), mean, mean)
+    assert found.status == "ok"
+    assert found.value_k == pytest.approx(420.0, abs=0.3 * found.std_k)
+
+
 @pytest.mark.slow
 def test_pulls_of_temperatures():
     pulls = []
