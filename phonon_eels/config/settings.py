@@ -228,7 +228,7 @@ class FitPeaks(Frozen):
     """Forward: what lines are seen through. vacuum: the zero-loss peak of `vacuum_region`, else of the vacuum that `masks` marks or
     names, with its own noise; peak: the fitted split Pearson VII; auto: vacuum where there is one that is nowhere nearer than 2 µm."""
     vacuum_fit: Literal["joint", "before"] = "joint"
-    """Forward: joint: the vacuum reference and all spectra of the scan in one minimisation, so that they tell its shape together;
+    """Forward: joint: the vacuum reference and up to 8192 spectra of the scan in one minimisation, so that they tell its shape together;
     before: the reference alone tells it, which costs precision where it has few electrons."""
     bin_to_std_mev: Positive | None = None
     """Forward: put positions together until each mode's energy is known to this, in maps of their own (`binned_energy_mev`)."""

@@ -82,6 +82,8 @@ class VacuumReference:
         Of a joint fit: probability of so large a disagreement of vacuum and scan, or a larger one, where they have the same peak.
     settled
         Of a joint fit: whether its last step was small enough.
+    positions
+        Of a joint fit: how many spectra of the scan had a part.
     spectrum
         What it was made from; None for a reference that was read.
     """
@@ -95,6 +97,7 @@ class VacuumReference:
     joint: bool = False
     tension_p: float = 1.0
     settled: bool = True
+    positions: int = 0
     spectrum: VacuumSpectrum | None = None
 
     def basis(self, energies_mev: np.ndarray) -> np.ndarray:
@@ -115,7 +118,7 @@ class VacuumReference:
         return {
             "zero_loss": list(vars(self.shape).values()), "knots_mev": self.knots_mev.tolist(), "beta": self.beta.tolist(),
             "covariance": self.covariance.tolist(), "electrons": self.electrons, "chi2_per_dof": self.chi2_per_dof,
-            "joint": self.joint, "tension_p": self.tension_p, "settled": self.settled,
+            "joint": self.joint, "tension_p": self.tension_p, "settled": self.settled, "positions": self.positions,
         }  # fmt: skip
 
 
@@ -125,7 +128,7 @@ def reference_from_description(description: Mapping[str, Any]) -> VacuumReferenc
         ZeroLossShape(*description["zero_loss"]), np.array(description["knots_mev"]), np.array(description["beta"]),
         np.array(description["covariance"]), float(description["electrons"]), float(description["chi2_per_dof"]),
         bool(description.get("joint", False)), float(description.get("tension_p", 1.0)),
-        bool(description.get("settled", True)),
+        bool(description.get("settled", True)), int(description.get("positions", 0)),
     )  # fmt: skip
 
 

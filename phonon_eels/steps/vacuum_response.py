@@ -21,6 +21,8 @@ from phonon_eels.steps.position_fits import Prepared, prior_stds
 from phonon_eels.steps.spec import StepContext
 from phonon_eels.steps.vacuum import known_reference
 
+MOST_POSITIONS = 8192
+"""Of the scan in the joint fit."""
 TENSION_P = 1e-3
 CORE_FWHM = 2.0
 """A reference that is shorter than this does not hold the peak."""
@@ -88,13 +90,15 @@ def joint_response(
 ) -> VacuumReference:
     """Fit the reference and the spectra of the scan together; return the reference with what both say of it.
 
-    Positions that are vacuum themselves, and masked ones, have no part in it.
+    Positions that are vacuum themselves, and masked ones, have no part in it. Of a large scan a grid of positions has: each takes
+    half a millisecond a step, and what more of them would say is less than the scan's own deviations, which are told.
     """
     model, alignment = prepared.model, prepared.alignment
     taking_part = np.ones(alignment.channel.shape, bool) if image.masked is None else ~image.masked
     if settings.vacuum_region is not None:
         top, bottom, left, right = settings.vacuum_region
         taking_part[top:bottom, left:right] = False
+    taking_part = thinned(taking_part & (alignment.channel != NO_CHANNEL), MOST_POSITIONS)
     chosen = replace(alignment, channel=np.where(taking_part, alignment.channel, NO_CHANNEL))
 
     def rebuild(reference: VacuumReference, fwhm_mev: np.ndarray) -> ForwardModel:
@@ -106,13 +110,23 @@ def joint_response(
         energy_prior_std_mev=prior_stds(model, context.material),
         log_width_std=LOG_FWHM_STD if settings.intrinsic_widths == "shared" else 0.0,
     )  # fmt: skip
-    return found.reference
+    return replace(found.reference, positions=int(np.count_nonzero(taking_part)))
+
+
+def thinned(chosen: np.ndarray, most: int) -> np.ndarray:
+    """Return those of the chosen positions, (rows, columns), that lie on the finest even grid that holds at most so many of them."""
+    for step in range(1, max(chosen.shape) + 1):
+        grid = np.zeros_like(chosen)
+        grid[::step, ::step] = chosen[::step, ::step]
+        if np.count_nonzero(grid) <= most:
+            break
+    return grid
 
 
 def _joint_words(vacuum: VacuumReference) -> str:
     if not vacuum.joint:
         return ""
-    words = "; its shape is that of a joint fit with all spectra of the scan"
+    words = f"; its shape is that of a joint fit with {vacuum.positions} spectra of the scan"
     if not vacuum.settled:
         words += ", which had not settled when it was stopped"
     if vacuum.tension_p < TENSION_P:

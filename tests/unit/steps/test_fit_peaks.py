@@ -8,6 +8,7 @@ import pytest
 from phonon_eels.config import Settings
 from phonon_eels.errors import DataError
 from phonon_eels.kernels.lineshapes import split_pearson7
+from phonon_eels.steps import vacuum_response
 from phonon_eels.steps.align_zlp import align_zlp
 from phonon_eels.steps.fit_peaks import FIT_PEAKS, fit_peaks
 from phonon_eels.steps.vacuum import VacuumReference
@@ -237,7 +238,7 @@ def test_vacuum_and_scan_are_fitted_together(counted):
     assert joint.summary["model"]["vacuum"]["settled"] is True
     assert joint.summary["model"]["vacuum"]["tension_p"] > 1e-3
     assert before.summary["model"]["vacuum"]["joint"] is False
-    assert any("joint fit with all spectra" in message for message in joint.messages)
+    assert any("joint fit with 60 spectra" in message for message in joint.messages)
     assert not any("joint fit" in message for message in before.messages)
     names = ("energy_mev", "energy_mev_syst_vacuum")
     together, alone = (result.tables["modes"].set_index("mode")[list(names)] for result in (joint, before))
@@ -245,6 +246,23 @@ def test_vacuum_and_scan_are_fitted_together(counted):
     truth = counted.truth_maps["energy_mev"].values.mean(axis=(1, 2))
     for table in (together, alone):
         assert (np.abs(table["energy_mev"] - truth) < 4.0 * np.hypot(table["energy_mev_syst_vacuum"], 0.03)).all()
+
+
+def test_large_scans_are_thinned_for_the_joint_fit_only(counted, monkeypatch):
+    monkeypatch.setattr(vacuum_response, "MOST_POSITIONS", 20)
+    found = _run(_with_empty_rows(counted), vacuum_region=(0, 1, 0, 4), response="vacuum")
+    assert any("joint fit with 14 spectra" in message for message in found.messages)
+    assert np.isfinite(found.maps["energy_mev"].values[:, 2:]).all()
+
+
+def test_an_even_grid_of_positions_is_chosen():
+    chosen = np.ones((6, 9), bool)
+    chosen[0] = False
+    assert (vacuum_response.thinned(chosen, 45) == chosen).all()
+    few = vacuum_response.thinned(chosen, 12)
+    assert sorted(set(np.argwhere(few)[:, 0])) == [2, 4]
+    assert sorted(set(np.argwhere(few)[:, 1])) == [0, 2, 4, 6, 8]
+    assert vacuum_response.thinned(np.ones((1, 50), bool), 10).sum() == 10
 
 
 def test_vacuum_of_another_peak_is_told(counted):
