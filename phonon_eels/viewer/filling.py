@@ -61,6 +61,7 @@ class _Filling(QObject):
             or all(session_of(x) is not self._session for x in viewer.layers)
         ):
             self._timer.stop()
+            self._session.to_come.clear()  # where the scan is in another window: its panel must not promise them
             self.deleteLater()
             return
         mouse, before, self._mouse = QCursor.pos(), self._mouse, QCursor.pos()

@@ -83,3 +83,4 @@ def test_closing_the_scan_ends_it(viewer: Any, coming: Session) -> None:
     assert fillings()
     viewer.layers.clear()
     wait_until(lambda: not fillings())
+    assert not coming.to_come
