@@ -175,11 +175,15 @@ class TestExitCodes:
             return StepResult()
 
         fake_steps.instead["align_zlp"] = during_an_import
+        # A shell that starts the tests in the background lets them ignore Ctrl-C.
+        before = signal.signal(number, signal.default_int_handler)
         code = 0
         try:
             code = main(["run", "scan.hspy"])
         except SystemExit as left:
             code = left.code
+        finally:
+            signal.signal(number, before)
         assert code == 128 + number
         assert (Path("results/scan/align_zlp")).exists()
         assert not [step for step in fake_steps.since() if step == "subtract_zlp"]
