@@ -39,16 +39,21 @@ def study(times, draws, rows, columns, seed):
     return {name: np.array(values) for name, values in told.items()}
 
 
+def assert_honest(pulls):
+    """Pulls, (draws, modes), have mean 0 and width 1 within 99.9 % and 99.8 % limits."""
+    draws = len(pulls)
+    low, high = np.sqrt(chi2.ppf([0.001, 0.999], draws - 1) / (draws - 1))
+    assert (np.abs(pulls.mean(axis=0)) < 3.3 / np.sqrt(draws)).all(), pulls.mean(axis=0)
+    width = pulls.std(axis=0, ddof=1)
+    assert (width > low).all(), width
+    assert (width < high).all(), width
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [0.2, 1.0, 10.0])
 def test_pulls_of_a_position(times):
     found = study(times, DRAWS, 1, 1, SEEDS[times])
-    low, high = np.sqrt(chi2.ppf([0.001, 0.999], DRAWS - 1) / (DRAWS - 1))
-    pulls = found["joint_error"] / found["joint_std"]
-    assert (np.abs(pulls.mean(axis=0)) < 3.3 / np.sqrt(DRAWS)).all(), pulls.mean(axis=0)
-    width = pulls.std(axis=0, ddof=1)
-    assert (width > low).all(), width
-    assert (width < high).all(), width
+    assert_honest(found["joint_error"] / found["joint_std"])
     assert found["settled"].mean() > 0.9
     assert (found["tension_p"] > 1e-4).all()  # both have the same peak
     # The errors of both estimates are of the same draws: their scatter compares much better than either is known.
@@ -60,12 +65,7 @@ def test_pulls_of_a_position(times):
 def test_mean_of_a_scan():
     """Nine positions and a reference of one position's electrons: what is common to all is what the reference leaves."""
     found = study(1.0, SCAN_DRAWS, 3, 3, 42)
-    low, high = np.sqrt(chi2.ppf([0.001, 0.999], SCAN_DRAWS - 1) / (SCAN_DRAWS - 1))
-    pulls = found["joint_mean_error"] / found["joint_mean_std"]
-    assert (np.abs(pulls.mean(axis=0)) < 3.3 / np.sqrt(SCAN_DRAWS)).all(), pulls.mean(axis=0)
-    width = pulls.std(axis=0, ddof=1)
-    assert (width > low).all(), width
-    assert (width < high).all(), width
+    assert_honest(found["joint_mean_error"] / found["joint_mean_std"])
     rms = [np.sqrt((found[f"{name}_mean_error"] ** 2).mean()) for name in ("before", "joint")]
     assert rms[1] < 0.9 * rms[0], rms
 
