@@ -7,8 +7,10 @@ and one level of parallelism is enough (docs/adr/0002).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -17,6 +19,8 @@ import numpy as np
 from phonon_eels.backends.base import Progress, Take
 
 BLOCK_BYTES = 16_000_000  # large enough to hide task overhead, small enough for many threads in 2 GB
+BLOCKS_A_THREAD = 4
+"""At least, of arrays in memory: a thread that is done early takes what another, which shares its core, has left."""
 
 
 class CpuBackend:
@@ -30,6 +34,7 @@ class CpuBackend:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
         self.blocks_at_once = self.threads
+        self.blocks_in_memory = BLOCKS_A_THREAD * self.threads if self.threads > 1 else 1
         self.block_bytes = BLOCK_BYTES
 
     def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -46,42 +51,56 @@ class CpuBackend:
     ) -> list[Any]:
         """Call ``function(first_row, *blocks)`` on consecutive blocks of rows; see `Backend`."""
         first = next(array for array in arrays if array is not None)
-        spans = list(pairwise(self._row_edges(first)))
         lazy = any(hasattr(array, "dask") for array in arrays)
+        spans = list(pairwise(self._row_edges(first, self.blocks_at_once if lazy else self.blocks_in_memory)))
         results: list[Any] = []
-        # Several rounds of a few blocks: progress can be shown, and never more blocks than that are in memory.
-        for start in range(0, len(spans), self.blocks_at_once):
-            together = spans[start : start + self.blocks_at_once]
-            found = (self._by_dask if lazy else self._by_threads)(function, arrays, together)
-            if take is None:
-                results += found
-            else:
-                for (low, _), result in zip(together, found, strict=True):
+        with closing((self._by_dask if lazy else self._by_threads)(function, arrays, spans)) as found:
+            for (low, high), result in zip(spans, found, strict=True):
+                if take is None:
+                    results.append(result)
+                else:
                     take(low, result)
-            if progress is not None:
-                progress(together[-1][1], first.shape[0])
+                if progress is not None:
+                    progress(high, first.shape[0])
         return results
 
-    def _by_dask(self, function: Callable[..., Any], arrays: Sequence[Any], spans: list[tuple[int, int]]) -> list[Any]:
+    def _by_dask(
+        self, function: Callable[..., Any], arrays: Sequence[Any], spans: list[tuple[int, int]]
+    ) -> Generator[Any, None, None]:
+        """Yield the blocks' results in order, a few at a time: never more blocks than that are in memory."""
         import dask
 
-        tasks = [
-            dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays]) for low, high in spans
-        ]
-        return list(dask.compute(*tasks, scheduler="threads", num_workers=self.blocks_at_once))
+        for start in range(0, len(spans), self.blocks_at_once):
+            tasks = [
+                dask.delayed(_call)(function, low, *[_rows(array, low, high) for array in arrays])
+                for low, high in spans[start : start + self.blocks_at_once]
+            ]
+            yield from dask.compute(*tasks, scheduler="threads", num_workers=self.blocks_at_once)
 
     def _by_threads(
         self, function: Callable[..., Any], arrays: Sequence[Any], spans: list[tuple[int, int]]
-    ) -> list[Any]:
-        """Work on arrays whose rows are there to be taken, which is no work for Dask: loading it takes longer than many a step."""
+    ) -> Generator[Any, None, None]:
+        """Yield the blocks' results in order; no thread waits for the others' blocks.
+
+        Arrays whose rows are there to be taken are no work for Dask: loading it takes longer than many a step.
+        """
 
         def call(span: tuple[int, int]) -> Any:
             return function(span[0], *[_rows(array, *span) for array in arrays])
 
-        if len(spans) == 1:
-            return [call(spans[0])]
-        with ThreadPoolExecutor(len(spans)) as pool:
-            return list(pool.map(call, spans))
+        if min(len(spans), self.blocks_at_once) == 1:
+            yield from map(call, spans)
+            return
+        pool = ThreadPoolExecutor(min(len(spans), self.blocks_at_once))
+        ahead = 2 * self.blocks_at_once
+        try:
+            running = deque(pool.submit(call, span) for span in spans[:ahead])
+            for coming in [*spans[ahead:], *[None] * len(running)]:
+                yield running.popleft().result()
+                if coming is not None:
+                    running.append(pool.submit(call, coming))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def map_cube(
         self,
@@ -106,7 +125,7 @@ class CpuBackend:
     ) -> Any:
         import dask.array as da
 
-        edges = self._row_edges(first)
+        edges = self._row_edges(first, self.blocks_at_once)
         chunks = (tuple(np.diff(edges).tolist()), *[(size,) for size in first.shape[1:]])
         given = [None if array is None else _rechunk(array, chunks) for array in arrays]
         present = [array for array in given if array is not None]
@@ -120,11 +139,11 @@ class CpuBackend:
             call, *present, dtype=dtype, chunks=out_chunks, meta=np.empty((0,) * first.ndim, dtype=dtype)
         )
 
-    def _row_edges(self, array: Any) -> list[int]:
-        """Block edges along the rows: about `block_bytes` a block, at least as many as are worked on at once."""
+    def _row_edges(self, array: Any, at_least: int) -> list[int]:
+        """Block edges along the rows: about `block_bytes` a block, at least as many as are asked for where there are rows."""
         n_rows = array.shape[0]
         row_bytes = int(np.prod(array.shape[1:], dtype=np.int64)) * 8
-        per_block = max(1, min(self.block_bytes // max(row_bytes, 1), -(-n_rows // self.blocks_at_once)))
+        per_block = max(1, min(self.block_bytes // max(row_bytes, 1), -(-n_rows // at_least)))
         return [*range(0, n_rows, per_block), n_rows]
 
 

@@ -104,7 +104,13 @@ def run_positions(
     model = problem.model
     n_params, n_free = len(model.names), model.free.size
     start = shared or no_start(n_params)
-    before = None if flags is None else np.concatenate([[0], np.cumsum(flags.sum(axis=1))])
+    per_row = np.full(problem.counts.shape[0], problem.counts.shape[1]) if flags is None else flags.sum(axis=1)
+    before = np.concatenate([[0], np.cumsum(per_row)])
+    n_all = int(before[-1])
+    whole = [
+        np.empty((n_all, n_params)), np.empty((n_all, n_params)), np.empty((n_all, OUTCOMES)), np.empty(n_all, np.int64),
+        np.empty((n_all, n_free, n_free) if covariance else (1, 0, 1)),
+    ]  # fmt: skip
 
     def block(
         first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None
@@ -115,10 +121,8 @@ def run_positions(
         wrong, spread = (None if a is None else _spectra(a, chosen) for a in (bad, variance))
         n = len(y)
         params, std = np.empty((n, n_params)), np.empty((n, n_params))
-        if starts is not None and before is not None:
-            params[:] = starts[before[rows.start] : before[rows.stop]]
-        elif starts is not None:
-            params[:] = starts[rows].reshape(n, n_params)
+        if starts is not None:
+            params[:] = starts.reshape(-1, n_params)[before[rows.start] : before[rows.stop]]
         outcome, status = np.empty((n, OUTCOMES)), np.empty(n, np.int64)
         matrix = np.empty((n, n_free, n_free) if covariance else (1, 0, 1))
         backend.run(
@@ -129,8 +133,12 @@ def run_positions(
         )  # fmt: skip
         return [params, std, outcome, status, matrix]
 
-    parts = backend.map_rows(block, [problem.counts, problem.bad, problem.variance], progress=progress)
-    whole = [np.concatenate([part[k] for part in parts]) for k in range(5)]
+    def take(first_row: int, part: list[np.ndarray]) -> None:
+        low = before[first_row]
+        for target, source in zip(whole[: 5 if covariance else 4], part, strict=False):
+            target[low : low + len(source)] = source
+
+    backend.map_rows(block, [problem.counts, problem.bad, problem.variance], progress=progress, take=take)
     if flags is not None:
         return whole
     shape = problem.counts.shape[:2]

@@ -60,7 +60,8 @@ class CudaBackend(CpuBackend):
         reason = why_no_cuda()
         if reason is not None:
             raise DeviceError(f"device = cuda: {reason}; use --device cpu or auto")
-        self.blocks_at_once, self.block_bytes = BLOCKS_AT_ONCE, BLOCK_BYTES
+        self.blocks_at_once = self.blocks_in_memory = BLOCKS_AT_ONCE
+        self.block_bytes = BLOCK_BYTES
         self._launch = (threads_per_block, largest_batch)
         # One block at a time is on the device: the memory model counts on all that is free.
         self._turn = threading.Lock()

@@ -1,5 +1,8 @@
 """Blocks of rows on threads."""
 
+import threading
+import time
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -107,3 +110,37 @@ def test_error_of_a_block_is_not_swallowed():
 
     with pytest.raises(ValueError, match="no such spectrum"):
         CpuBackend(2).map_rows(fail, [_cube()])
+
+
+def test_after_an_error_no_block_is_begun_that_waits():
+    begun = []
+
+    def fail(first, block):
+        begun.append(first)
+        time.sleep(0.01)
+        raise ValueError("no such spectrum")
+
+    backend = CpuBackend(2)
+    backend.block_bytes = 1
+    with pytest.raises(ValueError, match="no such spectrum"):
+        backend.map_rows(fail, [_cube(rows=100)])
+    assert len(begun) <= 2 * backend.blocks_at_once
+
+
+def test_a_slow_block_holds_up_no_other():
+    """While the first of two threads works on the first block, the second does all others that may wait for it."""
+    others = threading.Event()
+    done = []
+
+    def function(first, block):
+        if first == 0:
+            assert others.wait(timeout=30.0)
+        else:
+            done.append(first)
+            if len(done) == 3:
+                others.set()
+        return first
+
+    backend = CpuBackend(2)
+    backend.block_bytes = 1
+    assert backend.map_rows(function, [_cube()]) == list(range(7))
