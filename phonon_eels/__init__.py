@@ -20,6 +20,7 @@ _PUBLIC = {
     "StepResult": "phonon_eels.spectrum_image",
     "Tie": "phonon_eels.component_fit.model",
     "fit_components": "phonon_eels.component_fit.fit",
+    "fit_model": "phonon_eels.signals.model_fit",
     "refit_components": "phonon_eels.component_fit.fit",
     "gather_settings": "phonon_eels.pipeline.gather",
     "read": "phonon_eels.io.read",

@@ -18,3 +18,4 @@ from phonon_eels.spectrum_image import SpectrumImage as SpectrumImage
 from phonon_eels.spectrum_image import StepResult as StepResult
 
 __version__: str
+from phonon_eels.signals.model_fit import fit_model as fit_model

@@ -278,10 +278,51 @@ def refit(options: argparse.Namespace) -> int:
     return 0
 
 
+def fit(options: argparse.Namespace) -> int:
+    """``phonon-eels fit``: peaks and a background of one's own for every spectrum of a file."""
+    from phonon_eels.cli.console import reporting
+    from phonon_eels.cli.lean import load_xarray_alone, without_dask, without_unused_libraries
+    from phonon_eels.cli.options import computing
+    from phonon_eels.config.components import load_fit
+
+    settings = load_fit(options.components, options.overrides)
+    with reporting(options.quiet, options.debug, options.progress) as show:
+        from phonon_eels.pipeline.components import fit_file
+
+        with without_unused_libraries(reads_counts=True):  # readers may want them later
+            load_xarray_alone()
+        with computing(options) as backend:
+            folder, result = fit_file(
+                options.file,
+                settings,
+                options.output,
+                dataset=options.dataset,
+                where=options.where,
+                backend=backend,
+                progress=lambda done, total: show("fit", done, total),
+                take_over=options.take_over,
+                while_writing=without_dask,
+            )
+    if not options.quiet:
+        for message in result.messages:
+            print(message, file=sys.stderr)
+        print(_as_text(result.tables["parameters"]), file=sys.stderr)
+    for name in ("maps.nc", "tables/parameters.csv", "summary.json"):
+        print(folder / name)
+    return 0
+
+
+def _as_text(table: Any) -> str:
+    """Return the means of a fit's parameters as lines."""
+    columns = ["parameter", "unit", "mean", "mean_std", "scatter", "positions"]
+    return str(table[columns].to_string(index=False, float_format=lambda number: f"{number:.5g}"))
+
+
 def schema(options: argparse.Namespace) -> int:
-    """``phonon-eels schema``: the JSON schema of all settings, or of those of a plan."""
+    """``phonon-eels schema``: the JSON schema of all settings, of those of a plan, or of a file of components."""
     from phonon_eels.config import Settings, json_schema
+    from phonon_eels.config.components import FitSettings
     from phonon_eels.config.planning import PlanSettings
 
-    sys.stdout.write(json_schema(PlanSettings if options.plan else Settings))
+    sys.stdout.write(json_schema(PlanSettings if options.plan else FitSettings if options.fit else Settings))
     return 0

@@ -72,7 +72,7 @@ def load_xarray_alone() -> None:
     with without_dask():
         import xarray as xr
 
-        xr.Variable("row", [0.0])  # it asks once, and remembers the answer
+        xr.Variable("row", [0.0]).to_index_variable()  # it asks once, and remembers the answer
 
 
 @contextlib.contextmanager

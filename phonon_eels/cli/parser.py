@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(words)
     _add_pool(words)
     _add_refit(words)
+    _add_fit(words)
     _add_schema(words)
     _add_steps(words)
     return parser
@@ -150,9 +151,31 @@ def _add_refit(words: Any) -> None:
     _add_machine(refit, again=False)
 
 
+def _add_fit(words: Any) -> None:
+    fit = _command(words, "fit", "peaks and a background of your own, fitted to every spectrum of a file", commands.fit)
+    fit.add_argument("file", type=Path, metavar="FILE", help="spectra, in any format that HyperSpy reads")
+    fit.add_argument(
+        "--components", type=Path, required=True, metavar="YAML", help="peaks, backgrounds, window: docs/howto/fit-components.md"
+    )  # fmt: skip
+    _add_set(fit, "components.peak.start.centre=78")
+    fit.add_argument(
+        "--output", type=Path, default=Path("results"), metavar="DIR", help="folder of all results (results)"
+    )
+    fit.add_argument(
+        "--dataset", metavar="NAME", help="name of this file's results (the file's name without its ending)"
+    )
+    fit.add_argument(
+        "--where", metavar="EXPRESSION",
+        help='fit only these positions of the result that is there again: "status != converged", "peak.centre.std > 0.5"',
+    )  # fmt: skip
+    _add_machine(fit, again=False)
+
+
 def _add_schema(words: Any) -> None:
     schema = _command(words, "schema", "JSON schema of all settings", commands.schema)
-    schema.add_argument("--plan", action="store_true", help="of the settings of `phonon-eels plan` instead")
+    what = schema.add_mutually_exclusive_group()
+    what.add_argument("--plan", action="store_true", help="of the settings of `phonon-eels plan` instead")
+    what.add_argument("--fit", action="store_true", help="of the components of `phonon-eels fit` instead")
 
 
 def _add_steps(words: Any) -> None:

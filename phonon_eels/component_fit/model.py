@@ -128,7 +128,8 @@ class ComponentModel:
     start
         (parameters,); NaN where the data must tell.
     amplitude
-        (parameters, 2): 1 for areas and amplitudes, 2 for the logarithm of one, else 0; and the parameter that scales it, or -1.
+        (parameters, 2): 1 for areas and amplitudes, 2 for the logarithm of one, else 0, as where it is fixed: it must not follow the
+        counts of a position; and the parameter that scales it, or -1.
     energies_mev
         Centres of the channels, (channels,).
     reference_mev, scale_mev
@@ -255,9 +256,11 @@ def build_model(
                 amplitude.append(_amplitude(kind, p, first))
     limits = np.array(bounds, dtype=float).T.copy()
     owner, affine = _ties(components, names)
+    kinds_of_amplitude = np.array(amplitude, dtype=np.int64)
+    kinds_of_amplitude[owner == -1] = 0, -1
     model = ComponentModel(
         names=tuple(names), table=np.array(table, dtype=np.int64), owner=owner, affine=affine, bounds=limits,
-        start=np.array(start, dtype=float), amplitude=np.array(amplitude, dtype=np.int64), energies_mev=energies,
+        start=np.array(start, dtype=float), amplitude=kinds_of_amplitude, energies_mev=energies,
         reference_mev=middle if reference_mev is None else reference_mev,
         scale_mev=half if scale_mev is None else scale_mev, channel_mev=channel, peaks=tuple(peaks),
     )  # fmt: skip
@@ -295,7 +298,13 @@ def _bounds(component: Component, parameter: str, energies: np.ndarray, step: fl
             raise ConfigError(
                 f"component {component.name}: bounds of {parameter} are {low:g} … {high:g}; low must be below high"
             )
+        if parameter in component.fixed and not low <= component.start.get(parameter, low) <= high:
+            raise ConfigError(
+                f"component {component.name}: {parameter} is fixed at {component.start[parameter]:g}, outside its bounds {low:g} … {high:g}"
+            )
         return float(low), float(high)
+    if parameter in component.fixed:
+        return -np.inf, np.inf
     if parameter == "value" or parameter[1:].isdigit():
         return -np.inf, np.inf
     default = {

@@ -79,7 +79,7 @@ class ComponentFit:
 
 def summarise(model: ComponentModel, results: list[np.ndarray]) -> ComponentFit:
     """Make the maps from what the kernel wrote."""
-    from scipy.stats import gamma
+    from scipy.special import gammaincc
 
     params, std, outcome, status = results[:4]
     n_free = model.free.size
@@ -88,7 +88,9 @@ def summarise(model: ComponentModel, results: list[np.ndarray]) -> ComponentFit:
         std[..., p] = np.abs(model.affine[p, 0]) * std[..., model.owner[p]]
     dof = np.maximum(outcome[..., 3] - n_free + np.nan_to_num(outcome[..., 5]), 1.0)
     variance = 2.0 * dof + outcome[..., 2]
-    p_value = gamma.sf(outcome[..., 1], dof**2 / variance, scale=variance / dof)
+    p_value = gammaincc(
+        dof**2 / variance, outcome[..., 1] * dof / variance
+    )  # of the gamma distribution with that mean and variance
     status = status.astype(np.int16)
     areas = [p for p in model.peaks if model.owner[p] == p]
     if areas:

@@ -61,10 +61,11 @@ def evaluate_model(model: ComponentModel, params: np.ndarray) -> tuple[np.ndarra
 
 
 def jittered_starts(model: ComponentModel, params: np.ndarray, n_starts: int) -> np.ndarray:
-    """Return starts around one, itself first: centres moved by part of the width, widths and rates by a factor."""
+    """Return starts around one, itself first: centres moved by part of the width, widths and rates by a factor; none that is fixed."""
     random = np.random.default_rng(START_SEED)
     low, high = model.bounds[:2]
     starts = np.tile(params, (n_starts, 1))
+    fixed = model.owner == -1
     for k in range(1, n_starts):
         for _, first, count in model.table:
             for p in range(first, first + count):
@@ -76,6 +77,7 @@ def jittered_starts(model: ComponentModel, params: np.ndarray, n_starts: int) ->
                     starts[k, p] *= 2.0**draw
                 elif word == "fraction":
                     starts[k, p] = 0.5 + 0.45 * draw
+    starts[:, fixed] = params[fixed]
     return np.clip(starts, low, high)
 
 

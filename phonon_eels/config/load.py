@@ -149,7 +149,7 @@ def _one_line(model: type[BaseModel], problem: ValidationError) -> str:
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Return the keys allowed at a place in the tree."""
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or part not in model.model_fields:  # a place in a list, or a name that the user gave
             continue
         annotation = model.model_fields[part].annotation
         found = [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from exspy.signals import EELSSpectrum, LazyEELSSpectrum
 
+from phonon_eels.component_fit.model import Component
 from phonon_eels.config import Material, Settings, load_material
 from phonon_eels.config.load import settings_from_tree
 from phonon_eels.errors import DataError
@@ -72,16 +73,7 @@ class PhononEELS(EELSSpectrum):
         ConfigError
             If a key of `acquisition` is not allowed.
         """
-        settings = settings_from_tree({"acquisition": dict(acquisition or {})}, "acquisition").acquisition
-        place = Path(str(self.metadata.General.title or "signal"))
-        axes = tuple(_plain_axis(axis) for axis in self.axes_manager._axes)
-        tree = self.metadata.as_dictionary()
-        item = FileSignal(0, self.data, axes, tree, self.original_metadata.as_dictionary(), flags_meant=True)
-        image = to_spectrum_image(item, place, settings)
-        haadf = self.metadata.get_item("PhononEELS.haadf")
-        if haadf is None or np.shape(haadf) != image.shape[:2]:
-            return image
-        return image.with_(**find_haadf([item], item, image, place))
+        return spectrum_image_of(self, acquisition)
 
     def align_zlp(self, acquisition: Mapping[str, Any] | None = None, **settings: Any) -> PhononMaps:
         """Fit the zero-loss peak at every position and keep its centres as energy origins; counts are not moved.
@@ -152,6 +144,17 @@ class PhononEELS(EELSSpectrum):
 
         return PhononMaps(result, partial(fitted_model, self, image, result, modes))
 
+    def fit_components(
+        self,
+        components: Sequence[Component],
+        acquisition: Mapping[str, Any] | None = None,
+        *,
+        likelihood: Literal["poisson", "least_squares"] = "poisson",
+        window_mev: tuple[float, float] | None = None,
+    ) -> PhononMaps:
+        """Fit peaks and backgrounds of one's own to every position; `fit_signal`, as a method."""
+        return fit_signal(self, components, acquisition=acquisition, likelihood=likelihood, window_mev=window_mev)
+
     def remove_spikes(self, acquisition: Mapping[str, Any] | None = None, **settings: Any) -> PhononEELS:
         """Return a signal with cosmic rays and hot channels repaired, see the step `remove_spikes`.
 
@@ -200,6 +203,61 @@ class LazyPhononEELS(PhononEELS, LazyEELSSpectrum):
     """Vibrational EELS that stays on the disk: steps read it block by block."""
 
     _lazy = True
+
+
+def spectrum_image_of(signal: Any, acquisition: Mapping[str, Any] | None = None) -> SpectrumImage:
+    """Return the spectrum image of any HyperSpy signal with an energy axis; parameters as `PhononEELS.to_spectrum_image`."""
+    settings = settings_from_tree({"acquisition": dict(acquisition or {})}, "acquisition").acquisition
+    place = Path(str(signal.metadata.General.title or "signal"))
+    axes = tuple(_plain_axis(axis) for axis in signal.axes_manager._axes)
+    tree = signal.metadata.as_dictionary()
+    item = FileSignal(0, signal.data, axes, tree, signal.original_metadata.as_dictionary(), flags_meant=True)
+    image = to_spectrum_image(item, place, settings)
+    haadf = signal.metadata.get_item("PhononEELS.haadf")
+    if haadf is None or np.shape(haadf) != image.shape[:2]:
+        return image
+    return image.with_(**find_haadf([item], item, image, place))
+
+
+def fit_signal(
+    signal: Any,
+    components: Sequence[Component],
+    *,
+    acquisition: Mapping[str, Any] | None = None,
+    likelihood: Literal["poisson", "least_squares"] = "poisson",
+    window_mev: tuple[float, float] | None = None,
+) -> PhononMaps:
+    """Fit a sum of peaks and backgrounds to every spectrum of a HyperSpy signal whose axis is an energy.
+
+    Parameters
+    ----------
+    signal
+        Any Signal1D over at most two scan axes, lazy or not. Its axis needs the unit eV or meV; nothing is aligned.
+    components
+        As `phonon_eels.fit_components` takes them; energies and widths in meV.
+    acquisition
+        What the metadata do not say: gain, dark_level, read_noise_e, energy_unit ….
+    likelihood, window_mev
+        As `phonon_eels.component_fit.image.fit_image`.
+
+    Returns
+    -------
+    PhononMaps
+        ``maps["peak_centre_mev"].plot()``; deviations end in ``_std``, ``maps.tables["parameters"]`` holds means, and
+        ``maps.messages`` what there is to say.
+
+    Raises
+    ------
+    ConfigError, DataError, InputFileError
+        If components make no sense, or the signal has no energy axis.
+    """
+    from phonon_eels.backends.select import select_backend
+    from phonon_eels.component_fit.image import fit_image
+
+    image = spectrum_image_of(signal, acquisition)
+    return PhononMaps(
+        fit_image(image, components, likelihood=likelihood, window_mev=window_mev, backend=select_backend("auto"))
+    )
 
 
 def register_nion_reader() -> None:

@@ -5,6 +5,7 @@ from pydantic import BaseModel
 
 from phonon_eels.config import Settings, json_schema
 from phonon_eels.config.base import descriptions
+from phonon_eels.config.components import FitSettings
 from phonon_eels.config.planning import PlanSettings
 from tests.architecture.modules import REPOSITORY
 
@@ -12,7 +13,9 @@ REFERENCE = REPOSITORY / "docs" / "reference"
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "option"), [(Settings, "settings", ""), (PlanSettings, "plan", " --plan")], ids=["run", "plan"]
+    ("model", "name", "option"),
+    [(Settings, "settings", ""), (PlanSettings, "plan", " --plan"), (FitSettings, "fit", " --fit")],
+    ids=["run", "plan", "fit"],
 )
 def test_schema_in_the_documentation_is_current(model: type[BaseModel], name: str, option: str) -> None:
     file = REFERENCE / f"{name}.schema.json"

@@ -9,7 +9,7 @@ import pytest
 from phonon_eels.cli.parser import build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("slurm.md", "without-shared-home.md", "workstation-gpu.md", "batch.md")
+PAGES = ("fit-components.md", "slurm.md", "without-shared-home.md", "workstation-gpu.md", "batch.md")
 
 
 def _commands(page):

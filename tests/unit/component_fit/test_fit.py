@@ -272,3 +272,37 @@ def test_the_second_order_of_the_start_saves_evaluations():
     most, least = (passes.run_positions(problem, CpuBackend(1), shared=s) for s in (first, start))
     assert least[2][..., 4].mean() < most[2][..., 4].mean() - 0.4
     np.testing.assert_allclose(least[2][..., 0], most[2][..., 0], rtol=2e-6)
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_what_is_fixed_stays_and_what_is_tied_follows_whatever_the_counts(retried):
+    """Amplitudes start scaled to the counts of a position; one that is fixed must not."""
+    spectra = counts((2, 30)) * np.array([1, 3])[:, None, None]
+    if retried:  # spikes: these positions are fitted again, from other starts
+        spectra[:, ::5, 90] += 3000
+    parts = three_gaussians()
+    parts[2] = Component("gaussian", "c", {"centre": 78.0, "fwhm": 6.0, "area": 2400.0}, fixed=("area",))
+    parts[1] = Component("gaussian", "b", {"centre": 58.0, "fwhm": 7.0}, tied={"area": Tie("c.area", 0.5, 10.0)})
+    parts[3] = Component("exponential", "tail", {"amplitude": -5.0}, fixed=("amplitude",))
+    parts[4] = Component("exp_polynomial", "floor", {"c0": 3.0}, fixed=("c0",), degree=1)
+    parts.append(
+        Component(
+            "pseudo_voigt", "d", {"centre": 66.0, "fwhm": 4.0, "fraction": 0.3}, fixed=("centre", "fwhm", "fraction")
+        )
+    )
+    fit = fit_components(spectra, ENERGIES, parts)
+    assert (fit.value("c.area") == 2400.0).all()
+    assert (fit.value("b.area") == 1210.0).all()
+    assert (fit.value("tail.amplitude") == -5.0).all()
+    assert (fit.value("floor.c0") == 3.0).all()
+    for word, value in {"centre": 66.0, "fwhm": 4.0, "fraction": 0.3}.items():
+        assert (fit.value(f"d.{word}") == value).all()
+    assert np.isnan(fit.value_std("c.area")).all()
+    free = fit.value("a.area")
+    assert np.median(free[1]) / np.median(free[0]) > 2.0
+
+
+def test_a_fixed_value_outside_its_bounds_is_an_error():
+    part = Component("gaussian", "c", {"centre": 78.0, "fwhm": 6.0}, {"fwhm": (1.0, 5.0)}, fixed=("fwhm",))
+    with pytest.raises(ConfigError, match="fwhm is fixed at 6, outside its bounds 1 … 5"):
+        build_model([part], ENERGIES)
