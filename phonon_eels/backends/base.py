@@ -9,6 +9,8 @@ import numpy as np
 
 Progress = Callable[[int, int], None]
 Take = Callable[[int, Any], None]
+WholeArray = Callable[..., Any]
+"""``function(on, *arrays)`` with ``on.xp`` the array module and ``on.fft`` its Fourier transforms; see `Backend.whole_array`."""
 
 
 class Backend(Protocol):
@@ -34,6 +36,43 @@ class Backend(Protocol):
         ------
         DeviceError
             If the GPU has no twin of it, or no room.
+        """
+        ...
+
+    @property
+    def xp(self) -> Any:
+        """The array module: numpy, or cupy for the GPU. Only functions given to `whole_array` use it."""
+        ...
+
+    @property
+    def fft(self) -> Any:
+        """The Fourier transforms for its arrays: scipy.fft or cupyx.scipy.fft."""
+        ...
+
+    def whole_array(
+        self, function: WholeArray, *arrays: np.ndarray, shared: Sequence[Any] = (), row_bytes: float | None = None
+    ) -> Any:
+        """Return ``function(on, *arrays, *shared)``: work on whole cubes and stacks, as Fourier transforms and decompositions.
+
+        The arrays are brought to the device, and what the function returns (an array, or a tuple of them) is brought back: the
+        caller sees numpy only, the function only arrays of ``on.xp``. On the processor that is a call and nothing else.
+
+        Parameters
+        ----------
+        function
+            Computes with ``on.xp`` and ``on.fft`` alone. One spectrum, or a vector that all share, is not worth the way.
+        arrays
+            Cut along their first axis together where `row_bytes` is given.
+        shared
+            What all rows need: arrays are brought to the device too, anything else is handed on.
+        row_bytes
+            Working memory of a row in bytes, where rows do not know of each other: a GPU is then given as many at a time as
+            its memory holds. None: the function needs the arrays whole.
+
+        Raises
+        ------
+        DeviceError
+            If the GPU has no room.
         """
         ...
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from phonon_eels.backends.base import Progress, Take
+from phonon_eels.backends.base import Progress, Take, WholeArray
 
 BLOCK_BYTES = 16_000_000  # large enough to hide task overhead, small enough for many threads in 2 GB
 BLOCKS_A_THREAD = 4
@@ -40,6 +40,24 @@ class CpuBackend:
     def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call ``block(*args, **kwargs)``; see `Backend`."""
         return block(*args, **kwargs)
+
+    @property
+    def xp(self) -> Any:
+        """The array module; see `Backend`."""
+        return np
+
+    @property
+    def fft(self) -> Any:
+        """Its Fourier transforms; see `Backend`."""
+        from scipy import fft  # here and not above: a tenth of the start of a step that transforms nothing
+
+        return fft
+
+    def whole_array(
+        self, function: WholeArray, *arrays: np.ndarray, shared: Sequence[Any] = (), row_bytes: float | None = None
+    ) -> Any:
+        """Call ``function(self, *arrays, *shared)``; see `Backend`."""
+        return function(self, *arrays, *shared)
 
     def map_rows(
         self,

@@ -1,4 +1,4 @@
-"""Richardson and Lucy's iteration over a block of spectra on the processor."""
+"""Richardson and Lucy's iteration, and linear filters, over a block of spectra on the processor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from phonon_eels.kernels.deconvolve import SCRATCH_ARRAYS, Response, richardson_lucy_one
 from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.fourier import apply_matrix_one
 
 if TYPE_CHECKING:
     from phonon_eels.backends.base import Backend
@@ -42,6 +43,18 @@ def lucy_block(
             counts[p], check[p] if kept_apart else counts[p], check_variance[p] if known else unknown, taps, anchors,
             inverse_cover, inverse_transpose, iterations, stop_at_noise, accelerate, out[p], scratch, misfit[p], report[p],
         )  # fmt: skip
+    return 0
+
+
+@kernel
+def filter_block(
+    spectra: np.ndarray,  # (spectra, channels)
+    matrix: np.ndarray,  # (channels, channels)
+    out: np.ndarray,  # (spectra, channels)
+) -> int:
+    """Apply a filter to every spectrum; see `apply_matrix_one`."""
+    for p in range(spectra.shape[0]):
+        apply_matrix_one(matrix, spectra[p], out[p])
     return 0
 
 

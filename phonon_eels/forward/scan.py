@@ -221,7 +221,7 @@ def fit_scan(
     (lower, upper), precision = model.bounds(), model.prior_precision(energy_prior_std_mev)
     mean = model.prior_mean(prior_energies_mev)
     lags, background, (gain, dark) = model.lags, model.background, electrons(image)
-    reference, free = _references(model, alignment, backend), _free(model, np.asarray(free_energies), (rows, columns))
+    reference, free = _references(model, alignment), _free(model, np.asarray(free_energies), (rows, columns))
 
     def fit_rows(first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None) -> ScanFit:
         n = counts.shape[0] * columns
@@ -275,15 +275,10 @@ def fit_scan(
     return whole.fit()
 
 
-def _references(model: ForwardModel, alignment: Alignment, backend: Backend) -> np.ndarray:
+def _references(model: ForwardModel, alignment: Alignment) -> np.ndarray:
     """Return the model's zero-loss reference, or one for each position where frames were added at their own origins."""
     if alignment.frames is None:
         return model.reference
-    if backend.name == "cuda":
-        raise DataError(
-            "sums of frames at their own zero-loss origins are fitted on the processor only: use device cpu, or "
-            "register_frames.fast_path=true"
-        )
     shape = np.broadcast_to(model.reference[:N_SHAPE], (*alignment.channel.shape, N_SHAPE))
     return np.concatenate([shape, alignment.frames], axis=2)
 

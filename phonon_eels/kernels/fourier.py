@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from phonon_eels.kernels.device import kernel
 
 QUOTIENT_DAMPING = 1e-3
 """Fourier-log: |H|² below which the quotient of losses and zero-loss peak is damped."""
+SCATTERING_ARRAYS = 7.0
+"""Fourier-log: complex transforms that are in memory at once, with the work area of the transform itself."""
 
 
 @kernel
@@ -64,23 +68,67 @@ def ratio_filter(
     return np.asarray(np.where(passes, modifier / np.where(passes, transfer, 1.0), 0.0))
 
 
-def filter_matrix(transfer: np.ndarray, n_channels: int) -> np.ndarray:
-    """Return the matrix M of a filter of 2 · `n_channels`: result = spectrum @ M, (channels, channels).
+def filter_matrix(on: Any, unit: np.ndarray, transfer: np.ndarray) -> np.ndarray:
+    """Return the matrix M of a filter of 2 · channels: result = spectrum @ M, (channels, channels).
 
-    The spectrum is continued by its mirror image, so its ends do not meet across a jump.
+    The spectrum is continued by its mirror image, so its ends do not meet across a jump. For `Backend.whole_array`.
+
+    Parameters
+    ----------
+    on
+        ``on.xp``: the arrays' module, ``on.fft``: its Fourier transforms.
+    unit
+        The unit matrix, (channels, channels).
+    """
+    n_channels = unit.shape[0]
+    mirrored = on.xp.concatenate([unit, unit[:, ::-1]], axis=1)
+    filtered = on.fft.irfft(on.fft.rfft(mirrored, axis=1) * transfer, 2 * n_channels, axis=1)
+    return on.xp.ascontiguousarray(filtered[:, :n_channels])  # type: ignore[no-any-return]
+
+
+def scattering_filters(
+    response: np.ndarray, anchor: int, n_channels: int, first_channel: float
+) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `single_scattering` needs of the instrument, the same for all spectra.
+
+    Parameters
+    ----------
+    response, anchor
+        Zero-loss peak, of any length.
+    n_channels
+        Of the spectra.
+    first_channel
+        Energy of channel 0 over the dispersion, any number: a loss suffered twice lies at twice its energy.
+
+    Returns
+    -------
+    tuple
+        Length of the transforms; transform H of the peak, its damped inverse, and the phase of channel 0, (length // 2 + 1,).
     """
     from scipy import fft
 
-    unit = np.eye(n_channels)
-    mirrored = np.concatenate([unit, unit[:, ::-1]], axis=1)
-    filtered = fft.irfft(fft.rfft(mirrored, axis=1) * transfer, 2 * n_channels, axis=1)
-    return np.ascontiguousarray(filtered[:, :n_channels])
+    length = fft.next_fast_len(4 * int(np.ceil(abs(first_channel) + n_channels)) + response.size, real=True)
+    transfer = transfer_function(response, anchor, length)
+    power = np.abs(transfer) ** 2
+    damped = (1.0 + QUOTIENT_DAMPING) * np.conj(transfer) / (power + QUOTIENT_DAMPING)
+    return length, transfer, damped, np.exp(-2j * np.pi * np.fft.rfftfreq(length) * first_channel)
+
+
+def scattering_bytes(length: int) -> float:
+    """Return the working memory of one spectrum in `single_scattering`, in bytes."""
+    return SCATTERING_ARRAYS * 16.0 * (length // 2 + 1)
 
 
 def single_scattering(
-    losses: np.ndarray, zero_loss_counts: np.ndarray, response: np.ndarray, anchor: int, first_channel: float
+    on: Any,
+    losses: np.ndarray,
+    zero_loss_counts: np.ndarray,
+    length: int,
+    transfer: np.ndarray,
+    damped: np.ndarray,
+    phase: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Remove plural scattering from loss spectra (Fourier-log); the instrument's resolution stays.
+    """Remove plural scattering from loss spectra (Fourier-log); the instrument's resolution stays. For `Backend.whole_array`.
 
     With H the transform of the zero-loss peak of unit sum and P that of all losses, the single scattering is
     I₀ H ln(1 + q), q = P / (I₀ H). What is taken away, I₀ H (q - ln(1 + q)), is at least of second order in the losses and
@@ -89,14 +137,14 @@ def single_scattering(
 
     Parameters
     ----------
+    on
+        ``on.xp``: the arrays' module, ``on.fft``: its Fourier transforms.
     losses
         Loss spectra without the zero-loss peak, nothing outside their axis, (spectra, channels).
     zero_loss_counts
         Counts in the zero-loss peak, I₀, in units of the sum over channels of a spectrum, (spectra,).
-    response, anchor
-        Zero-loss peak, of any length.
-    first_channel
-        Energy of channel 0 over the dispersion, any number: a loss suffered twice lies at twice its energy.
+    length, transfer, damped, phase
+        From `scattering_filters`.
 
     Returns
     -------
@@ -108,22 +156,15 @@ def single_scattering(
     ----------
     Johnson and Spence 1974, doi:10.1088/0022-3727/7/6/304; Egerton, section 4.1.1, doi:10.1007/978-1-4419-9583-4.
     """
-    from scipy import fft
-
-    n = losses.shape[1]
-    length = fft.next_fast_len(4 * int(np.ceil(abs(first_channel) + n)) + response.size, real=True)
-    transfer = transfer_function(response, anchor, length)
-    power = np.abs(transfer) ** 2
-    damped = (1.0 + QUOTIENT_DAMPING) * np.conj(transfer) / (power + QUOTIENT_DAMPING)
-    phase = np.exp(-2j * np.pi * np.fft.rfftfreq(length) * first_channel)
+    xp, fft, n = on.xp, on.fft, losses.shape[1]
     intensity = zero_loss_counts[:, None]
     quotient = fft.rfft(losses, length, axis=1) * phase * damped / intensity
     thickness = 1.0 + quotient[:, :1].real
     possible = (thickness > 0.0) & (intensity > 0.0)
-    inside = np.where(possible, 1.0 + quotient, 1.0)
+    inside = xp.where(possible, 1.0 + quotient, 1.0)
     # The branch of the logarithm is followed from frequency 0, where it is real: thick specimens leave the principal one.
-    log = np.log(np.abs(inside)) + 1j * np.unwrap(np.angle(inside), axis=1)
-    plural = intensity * transfer * (quotient - log) * np.conj(phase)
+    log = xp.log(xp.abs(inside)) + 1j * xp.unwrap(xp.angle(inside), axis=1)
+    plural = intensity * transfer * (quotient - log) * xp.conj(phase)
     single = losses - fft.irfft(plural, length, axis=1)[:, :n]
-    found = np.log(np.where(possible, thickness, 1.0))[:, 0]
-    return np.where(possible, single, np.nan), np.where(possible[:, 0], found, np.nan)
+    found = xp.log(xp.where(possible, thickness, 1.0))[:, 0]
+    return xp.where(possible, single, np.nan), xp.where(possible[:, 0], found, np.nan)

@@ -7,9 +7,12 @@ the wrong one: every local maximum is a candidate.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
+
+from phonon_eels.backends.base import Backend
 
 MIN_OVERLAP = 0.3  # of the frame; correlations over less are not trusted
 MAX_CANDIDATES = 12
@@ -44,6 +47,7 @@ def find_candidates(
     step_scale: float,
     noise: tuple[float, float],
     n_reference: int,
+    backend: Backend,
 ) -> Candidates:
     """Find the shifts that a frame may have, and how much speaks against each.
 
@@ -64,8 +68,10 @@ def find_candidates(
         (number of independent values in a frame, standard deviation of a correlation from other causes).
     n_reference
         Number of frames in the reference, which tells its noise.
+    backend
+        Where the correlations of whole frames are computed.
     """
-    coefficient, overlap = correlation_map(reference, covered, frame)
+    coefficient, overlap = backend.whole_array(correlation_map, reference, covered, frame)
     coefficient[overlap < MIN_OVERLAP * frame.size] = -1.0
     image = fft.fftshift(coefficient)
     peaks = np.argwhere((image == ndimage.maximum_filter(image, 3, mode="constant", cval=-1.0)) & (image > 0.0))
@@ -114,8 +120,12 @@ def correlation_at(
     return (float(np.sum(a * b)) / power if power > 0 else 0.0), float(common.sum())
 
 
-def correlation_map(reference: np.ndarray, covered: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def correlation_map(
+    on: Any, reference: np.ndarray, covered: np.ndarray, frame: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Correlation coefficient over the common area for every whole shift (doi:10.1109/TIP.2011.2181402).
+
+    For `Backend.whole_array`: ``on.xp`` is the arrays' module, ``on.fft`` its Fourier transforms.
 
     Returns
     -------
@@ -123,26 +133,28 @@ def correlation_map(reference: np.ndarray, covered: np.ndarray, frame: np.ndarra
         (coefficient, number of common positions), both (2 rows, 2 columns), shift (i, j) at index [i, j], negative
         shifts wrapped.
     """
+    xp = on.xp
     shape = (2 * frame.shape[0], 2 * frame.shape[1])
-    masked = np.where(covered, reference, 0.0)
+    masked = xp.where(covered, reference, 0.0)
 
-    def transform(image: np.ndarray) -> np.ndarray:
-        return np.asarray(fft.rfft2(image, shape))
+    def transform(image: np.ndarray) -> Any:
+        return on.fft.rfft2(image, shape)
 
-    ones, mask = transform(np.ones(frame.shape)), transform(covered.astype(float))
+    ones, mask = transform(xp.ones(frame.shape)), transform(covered.astype(float))
     ref, mov = transform(masked), transform(frame)
 
-    def correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.asarray(fft.irfft2(np.conj(first) * second, shape))
+    def correlate(first: np.ndarray, second: np.ndarray) -> Any:
+        return on.fft.irfft2(xp.conj(first) * second, shape)
 
-    n = np.maximum(correlate(mask, ones), 1e-9)
+    n = xp.maximum(correlate(mask, ones), 1e-9)
     ref_sum, mov_sum = correlate(ref, ones), correlate(mask, mov)
     covariance = correlate(ref, mov) - ref_sum * mov_sum / n
     ref_power = correlate(transform(masked**2), ones) - ref_sum**2 / n
     mov_power = correlate(mask, transform(frame**2)) - mov_sum**2 / n
-    power = np.sqrt(np.maximum(ref_power, 0.0) * np.maximum(mov_power, 0.0))
-    coefficient = np.where(power > 1e-9 * max(power.max(), 1e-30), covariance / np.maximum(power, 1e-30), -1.0)
-    return np.clip(coefficient, -1.0, 1.0), np.round(n)
+    power = xp.sqrt(xp.maximum(ref_power, 0.0) * xp.maximum(mov_power, 0.0))
+    enough = power > 1e-9 * xp.maximum(power.max(), 1e-30)
+    coefficient = xp.where(enough, covariance / xp.maximum(power, 1e-30), -1.0)
+    return xp.clip(coefficient, -1.0, 1.0), xp.round(n)
 
 
 def refine_shift(

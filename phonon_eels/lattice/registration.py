@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import ndimage
 
+from phonon_eels.backends.base import Backend
+from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.lattice.frame_match import (
     Candidates,
     find_candidates,
@@ -73,6 +76,7 @@ def estimate_drift(
     max_step_fraction: float = 0.5,
     step_nm: float | None = None,
     masked: np.ndarray | None = None,
+    backend: Backend | None = None,
 ) -> Drift:
     """Measure the drift of each frame against the mean of the others.
 
@@ -92,12 +96,15 @@ def estimate_drift(
         Distance of neighbouring positions, if known: coarse scans are seen through a wider Gaussian.
     masked
         True where the mean of the frames is not to be looked at, (rows, columns) of the first frame.
+    backend
+        Where whole frames are correlated; default: the processor.
     """
+    backend = CpuBackend(1) if backend is None else backend
     coarse = step_nm is not None and step_nm > COARSE_STEP_NM
     smoothing, distortion = (SMOOTHING_COARSE, DISTORTION_COARSE) if coarse else (SMOOTHING, DISTORTION)
     whitened = np.stack([standardised(frame) for frame in np.asarray(frames, dtype=np.float64)])
     smooth = np.stack([standardised(ndimage.gaussian_filter(frame, smoothing, mode="nearest")) for frame in whitened])
-    periods = lattice_periods(mean_autocorrelation(smooth))
+    periods = lattice_periods(backend.whole_array(mean_autocorrelation, smooth))
     shortest = float(np.hypot(*periods.T).min()) if len(periods) else min(frames.shape[1:]) / 2.0
     noise = (smooth[0].size / (4.0 * np.pi * smoothing**2), distortion)
     step_scale = max(max_step_fraction * shortest, 1.0)
@@ -107,7 +114,7 @@ def estimate_drift(
     stack = MeanFrame(smooth.shape[1:], masked)
     stack.add(smooth[0], shifts[0])
     for f in range(1, n):
-        found = find_candidates(*stack.mean(), smooth[f], shifts[f - 1], step_scale, noise, stack.n_frames)
+        found = find_candidates(*stack.mean(), smooth[f], shifts[f - 1], step_scale, noise, stack.n_frames, backend)
         best = int(np.argmin(found.evidence + _surprise(found.shifts - shifts[f - 1], step_scale)))
         shifts[f], correlation[f] = found.shifts[best], found.correlations[best]
         if f > 1 and correlation[f] < LOST_CORRELATION * np.median(correlation[1:f]):
@@ -127,7 +134,9 @@ def estimate_drift(
             for g in np.flatnonzero(usable):
                 if g != f:
                     others.add(smooth[g], before[g])
-            choices.append(find_candidates(*others.mean(), smooth[f], before[f], scale, noise, others.n_frames))
+            choices.append(
+                find_candidates(*others.mean(), smooth[f], before[f], scale, noise, others.n_frames, backend)
+            )
             if usable[f]:
                 std[f] = shift_std(*others.mean(), smooth[f], before[f], upsample_factor)
         for place, index in enumerate(_least_surprising_path(choices, scale)):
@@ -149,21 +158,25 @@ def estimate_drift(
     return Drift(shifts - shifts[0], std, correlation, jumped, periods, _margins(choices, scale, shifts, elsewhere))
 
 
-def mean_autocorrelation(frames: np.ndarray) -> np.ndarray:
+def mean_autocorrelation(on: Any, frames: np.ndarray) -> np.ndarray:
     """Autocorrelation per common position, averaged over frames, which drift between frames cannot blur.
+
+    For `Backend.whole_array`: ``on.xp`` is the arrays' module, ``on.fft`` its Fourier transforms.
 
     Returns
     -------
     numpy.ndarray
         (2 rows, 2 columns), lag 0 at [rows, columns], 1 there.
     """
+    xp, fft = on.xp, on.fft
     rows, columns = frames.shape[1:]
     shape = (2 * rows, 2 * columns)
     centred = frames - frames.mean(axis=(1, 2), keepdims=True)
-    power = np.mean(np.abs(fft.rfft2(centred, shape)) ** 2, axis=0)
-    overlap = fft.irfft2(np.abs(fft.rfft2(np.ones((rows, columns)), shape)) ** 2, shape)
-    auto = fft.fftshift(fft.irfft2(power, shape) / np.maximum(overlap, 1.0))
-    return np.asarray(auto / max(auto[rows, columns], 1e-30))
+    power = xp.mean(xp.abs(fft.rfft2(centred, shape)) ** 2, axis=0)
+    overlap = fft.irfft2(xp.abs(fft.rfft2(xp.ones((rows, columns)), shape)) ** 2, shape)
+    auto = fft.fftshift(fft.irfft2(power, shape) / xp.maximum(overlap, 1.0))
+    unit: np.ndarray = auto / xp.maximum(auto[rows, columns], 1e-30)
+    return unit
 
 
 def lattice_periods(autocorrelation: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from phonon_eels.spectrum_image import SpectrumImage
 if TYPE_CHECKING:
     import xarray as xr
 
+    from phonon_eels.backends.base import Backend
     from phonon_eels.steps.spec import StepContext
 
 LEAST_DRAWS = 400
@@ -43,7 +44,13 @@ def enough_draws(n_channels: int) -> int:
 
 
 def resampled_noise(
-    rng: np.random.Generator, variance: np.ndarray, fractions: np.ndarray, n_draws: int, noise_correlation: float = 1.0
+    rng: np.random.Generator,
+    variance: np.ndarray,
+    fractions: np.ndarray,
+    n_draws: int,
+    noise_correlation: float = 1.0,
+    *,
+    backend: Backend,
 ) -> np.ndarray:
     """Return draws of noise of a given variance, correlated as positions moved by `fractions` have it, (draws, channels).
 
@@ -56,31 +63,41 @@ def resampled_noise(
     noise_correlation
         See `NoiseModel`: what the detector makes channels share. The variance is that of sums over many channels, so single
         ones have the less the more they share. Read noise is taken to be shared alike.
+    backend
+        Where what is shared is put in.
     """
     n, lags = variance.size, shared_noise(noise_correlation)
     spread = np.sqrt(np.where(np.isfinite(variance) & (variance > 0.0), variance, 0.0))
-    noise = _shared(rng, (n_draws, n), lags)
-    if fractions.size:
-        padded, moved, unused = np.empty(n + 6), np.empty(n + 6), np.ones(n + 6)
-        moved_variance = np.empty(n + 6)
-        for draw in range(n_draws):
-            padded[:] = _shared(rng, (1, n + 6), lags)[0]
-            resample_one(padded, unused, float(rng.choice(fractions)), moved, moved_variance)
-            noise[draw] = moved[3:-3] / np.sqrt(moved_variance[3:-3])
+    white = rng.standard_normal((n_draws, n + 2 * lags.size))
+    if not fractions.size:
+        return np.asarray(_shared(white, n, lags, backend) * spread)
+    noise, padded = np.empty((n_draws, n)), np.empty((n_draws, n + 6 + 2 * lags.size))
+    fraction = np.empty(n_draws)
+    for draw in range(n_draws):
+        padded[draw], fraction[draw] = rng.standard_normal(padded.shape[1]), rng.choice(fractions)
+    moved, unused, moved_variance = np.empty(n + 6), np.ones(n + 6), np.empty(n + 6)
+    for draw, own in enumerate(_shared(padded, n + 6, lags, backend)):
+        resample_one(np.ascontiguousarray(own), unused, float(fraction[draw]), moved, moved_variance)
+        noise[draw] = moved[3:-3] / np.sqrt(moved_variance[3:-3])
     return np.asarray(noise * spread)
 
 
-def _shared(rng: np.random.Generator, shape: tuple[int, int], lags: np.ndarray) -> np.ndarray:
-    """Return white noise, or noise with the covariances `lags` between channels, (draws, channels)."""
+def _shared(white: np.ndarray, n_channels: int, lags: np.ndarray, backend: Backend) -> np.ndarray:
+    """Return noise with the covariances `lags` between channels, (draws, channels), from white noise a little longer."""
     if not lags.size:
-        return rng.standard_normal(shape)
-    size = shape[1] + 2 * lags.size
+        return white
+    size = white.shape[1]
     around = np.zeros(size)
     around[: lags.size] = lags
     around[size - lags.size + 1 :] = lags[:0:-1]
     power = np.maximum(np.fft.rfft(around).real, 0.0)
-    white = rng.standard_normal((shape[0], size))
-    return np.asarray(np.fft.irfft(np.fft.rfft(white, axis=1) * np.sqrt(power), size, axis=1)[:, : shape[1]])
+    return np.asarray(backend.whole_array(_coloured, white, shared=(np.sqrt(power),))[:, :n_channels])
+
+
+def _coloured(on: Any, white: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+    """Return noise with a spectrum, (draws, channels). For `Backend.whole_array`."""
+    fft = on.xp.fft  # numpy's own, which is loaded already
+    return fft.irfft(fft.rfft(white, axis=1) * amplitude, white.shape[1], axis=1)  # type: ignore[no-any-return]
 
 
 def with_draws(maps: xr.Dataset, draws: np.ndarray, carried: np.ndarray) -> xr.Dataset:

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phonon_eels.backends.deconvolve import richardson_lucy_block
+from phonon_eels.backends.deconvolve import filter_block, richardson_lucy_block
 from phonon_eels.errors import DataError
 from phonon_eels.kernels.deconvolve import SMALLEST_RESPONSE, Response, make_response
-from phonon_eels.kernels.fourier import apply_matrix_one, filter_matrix, ratio_filter, single_scattering
+from phonon_eels.kernels.fourier import (
+    filter_matrix,
+    ratio_filter,
+    scattering_bytes,
+    scattering_filters,
+    single_scattering,
+)
 from phonon_eels.kernels.lineshapes import split_pearson7
 from phonon_eels.spectrum_image import StepResult
 from phonon_eels.steps.carried_noise import enough_draws, known_draws, moved_fractions, resampled_noise, with_draws
@@ -72,15 +78,17 @@ class _Method:
             return out, status, report
         status = np.where(finite, DONE, NOT_FINITE)
         if self.settings.method == "fourier_log":
-            r = self.response
-            out, report[:, 0] = single_scattering(
-                np.where(finite[:, None], spectra, 0.0), intensity, r.values, r.anchor, self.first_channel
+            filters = scattering_filters(
+                self.response.values, self.response.anchor, spectra.shape[1], self.first_channel
             )
+            out, report[:, 0] = backend.whole_array(
+                single_scattering, np.where(finite[:, None], spectra, 0.0), intensity, shared=filters,
+                row_bytes=scattering_bytes(filters[0]),
+            )  # fmt: skip
             out[~finite] = np.nan
             return out, np.where(np.isfinite(out).all(axis=1), DONE, NOT_FINITE), report
         out = np.empty_like(spectra)
-        for k in range(n):
-            apply_matrix_one(self.matrix, spectra[k], out[k])
+        backend.run(filter_block, spectra, self.matrix, out)
         out[~finite] = np.nan
         return out, status, report
 
@@ -111,7 +119,7 @@ def deconvolve(image: SpectrumImage, settings: Deconvolve, context: StepContext)
     mean = mean_spectrum(image, context)
     spread = mean_variance(image, peak.fwhm_mev)
     intensity = _zero_loss_counts(image, settings, context)
-    method = prepare(peak, image, settings, mean, spread)
+    method = prepare(peak, image, settings, mean, spread, context.backend)
     messages = [NO_EVIDENCE]
     if settings.method == "richardson_lucy" and settings.stop == "held_out":
         number = _held_out_iterations(image, method, context.seed)
@@ -186,7 +194,12 @@ def _messages(settings: Deconvolve, table: Any, factors: Any, maxima: Any, offse
 
 
 def prepare(
-    peak: ZeroLossPeak, image: SpectrumImage, settings: Deconvolve, mean: np.ndarray, variance: np.ndarray
+    peak: ZeroLossPeak,
+    image: SpectrumImage,
+    settings: Deconvolve,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    backend: Backend,
 ) -> _Method:
     """Put the response on the image's dispersion and prepare the method.
 
@@ -212,7 +225,7 @@ def prepare(
         noise_to_signal = max(noise / signal, 1e-9)
     fwhm = 0.0 if wiener else settings.regularisation_fwhm_mev / step
     transfer = ratio_filter(response.values, response.anchor, 2 * n, fwhm, noise_to_signal)
-    return _Method(settings, response, filter_matrix(transfer, n), first)
+    return _Method(settings, response, backend.whole_array(filter_matrix, np.eye(n), shared=(transfer,)), first)
 
 
 def _noise_before(image: SpectrumImage, variance: np.ndarray, context: StepContext) -> np.ndarray:
@@ -221,7 +234,8 @@ def _noise_before(image: SpectrumImage, variance: np.ndarray, context: StepConte
     if known is not None and known.shape[1] == variance.size:
         return np.asarray(known * np.sqrt(variance))
     rng, number = np.random.default_rng([context.seed, 20]), enough_draws(variance.size)
-    return resampled_noise(rng, variance, moved_fractions(context, image), number, image.noise.noise_correlation)
+    moved, shared = moved_fractions(context, image), image.noise.noise_correlation
+    return resampled_noise(rng, variance, moved, number, shared, backend=context.backend)
 
 
 def _zero_loss_counts(image: SpectrumImage, settings: Deconvolve, context: StepContext) -> np.ndarray:
@@ -328,10 +342,10 @@ def _cubes(
         spread = np.ascontiguousarray(variance, dtype=np.float64)
         if method.matrix.size == 0:
             return np.asarray(spread * gain, dtype=np.float32)
-        out, squared = np.empty_like(spread), method.matrix**2
-        for at in np.ndindex(spread.shape[:2]):
-            apply_matrix_one(squared, spread[at], out[at])
-        return out.astype(np.float32)
+        flat = spread.reshape(-1, spread.shape[2])
+        out = np.empty_like(flat)
+        context.backend.run(filter_block, flat, method.matrix**2, out)
+        return out.reshape(spread.shape).astype(np.float32)
 
     map_cube = context.backend.map_cube
     used = image.variance if method.settings.stop == "discrepancy" else None

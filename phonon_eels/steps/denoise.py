@@ -120,7 +120,7 @@ def _again(part: SpectrumImage, settings: Denoise, context: StepContext) -> np.n
 def _low_rank(image: SpectrumImage, settings: Denoise, context: StepContext) -> StepResult:
     half_width = half_width_channels(zero_loss_fwhm_mev(image, context), image)
     scaling = _noise_scaling(image, context, half_width)
-    values, vectors = _eigen(_gram(image, context, scaling))
+    values, vectors = context.backend.whole_array(_eigen, _gram(image, context, scaling))
     edge = _noise_edge(scaling.n_positions, scaling.n_channels)
     if image.variance is not None:
         edge *= RESAMPLED_EXCESS
@@ -278,12 +278,16 @@ def _scaled_rows(image: SpectrumImage, context: StepContext, scaling: _Scaling) 
     return each
 
 
-def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues, largest first, and eigenvectors in columns, each with its largest element positive."""
-    values, vectors = np.linalg.eigh(gram)
-    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-    return values, vectors * np.where(largest < 0.0, -1.0, 1.0)
+def _eigen(on: Any, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, largest first, and eigenvectors in columns, each with its largest element positive.
+
+    For `Backend.whole_array`. They are the squared singular values and the right singular vectors of the scaled data.
+    """
+    xp = on.xp
+    values, vectors = xp.linalg.eigh(gram)
+    values, vectors = xp.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    largest = xp.take_along_axis(vectors, xp.abs(vectors).argmax(axis=0)[None], axis=0)
+    return values, vectors * xp.where(largest < 0.0, -1.0, 1.0)
 
 
 def _noise_edge(n_positions: int, n_channels: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from phonon_eels.backends.base import Backend
 from phonon_eels.config.frames import RegisterFrames
 from phonon_eels.lattice.frame_match import seen_positions
 from phonon_eels.lattice.line_drift import LineDrift, measure_line_drift
@@ -46,7 +47,7 @@ def largest_step_nm(image: SpectrumImage) -> float:
     return max((axis.step_nm for axis in image.scan if axis.n > 1), default=0.0)
 
 
-def place_frames(image: SpectrumImage, settings: RegisterFrames) -> FramePlaces:
+def place_frames(image: SpectrumImage, settings: RegisterFrames, backend: Backend) -> FramePlaces:
     """Register the dark-field images of the frames; masked positions are not looked at.
 
     The mask is that of the first frame: what lies under it is taken out of every frame at the same place, and out of the mean
@@ -68,7 +69,7 @@ def place_frames(image: SpectrumImage, settings: RegisterFrames) -> FramePlaces:
         return FramePlaces(drift, LineDrift(*np.full((2, n, 2), np.nan)), unknown.copy(), why_not)
     frames = unmasked(np.asarray(image.haadf_frames, dtype=np.float64), image.masked)
     drift = estimate_drift(
-        frames, settings.upsample_factor, settings.max_step_fraction, image.scan[0].step_nm, image.masked
+        frames, settings.upsample_factor, settings.max_step_fraction, image.scan[0].step_nm, image.masked, backend
     )
     known = bool(np.isfinite(drift.std).any())
     lines = measure_line_drift(frames, drift.shifts) if known else LineDrift(*np.full((2, n, 2), np.nan))

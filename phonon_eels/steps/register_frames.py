@@ -73,7 +73,7 @@ def register_frames(
         return StepResult(skipped="register_frames is off: the frames stay added as they are")
     n_frames = int(image.frames.shape[0])
     energies = measure_energies(image, context)
-    places = place_frames(image, settings)
+    places = place_frames(image, settings, context.backend)
     drift, lines = places.drift, places.lines
     reasons = rejections(places, energies.counts, settings)
     wanted = _selected(settings.split if frames is None else frames, n_frames)

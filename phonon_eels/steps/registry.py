@@ -65,7 +65,9 @@ class StepEntry:
 
 REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("ingest", makes_image=True, shared=("acquisition", "masks"), devices=("cpu", "cuda")),
-    StepEntry("register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",)),
+    StepEntry(
+        "register_frames", off=("enabled", False), makes_image=True, shared=("acquisition",), devices=("cpu", "cuda"),
+    ),
     StepEntry(
         "remove_spikes", off=("enabled", False), makes_image=True, shared=("acquisition",), devices=("cpu", "cuda"),
     ),
@@ -76,7 +78,7 @@ REGISTRY: tuple[StepEntry, ...] = (
     StepEntry("normalise", off=("method", "none"), makes_image=True, needs=("align_zlp",), classic_only=True),
     StepEntry(
         "denoise", off=("method", "none"), makes_image=True, needs=("align_zlp",), shared=("material", "seed"),
-        classic_only=True,
+        classic_only=True, devices=("cpu", "cuda"),
     ),
     StepEntry(
         "subtract_zlp", makes_image=True, needs=("align_zlp", "normalise"), shared=("material", "seed"), classic_only=True,

@@ -175,7 +175,8 @@ def _with_noise(
     total = carried[plan.out] + own
     draws = []
     moved, number = moved_fractions(context, image), enough_draws(shown.size)
-    for noise in resampled_noise(rng, carried, moved, number, image.noise.noise_correlation):
+    correlated = image.noise.noise_correlation
+    for noise in resampled_noise(rng, carried, moved, number, correlated, backend=context.backend):
         status, found, _ = plan.background.fit(mean + noise, carried, None)
         if status <= 1:
             draws.append(noise[plan.out] - plan.background.curve(found, covariance, shown)[0] + value)

@@ -17,7 +17,7 @@ from phonon_eels.viewer.regions import bounding_box
 from phonon_eels.viewer.sessions import Session, crop
 
 if TYPE_CHECKING:
-    from phonon_eels.backends.base import Backend, Progress, Take
+    from phonon_eels.backends.base import Backend, Progress, Take, WholeArray
     from phonon_eels.pipeline import StepOutcome
 
 
@@ -41,6 +41,23 @@ class Stoppable:
     def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As `Backend.run`."""
         return self._backend.run(block, *args, **kwargs)
+
+    @property
+    def xp(self) -> Any:
+        """As `Backend.xp`."""
+        return self._backend.xp
+
+    @property
+    def fft(self) -> Any:
+        """As `Backend.fft`."""
+        return self._backend.fft
+
+    def whole_array(
+        self, function: WholeArray, *arrays: np.ndarray, shared: Sequence[Any] = (), row_bytes: float | None = None
+    ) -> Any:
+        """As `Backend.whole_array`."""
+        self.check()
+        return self._backend.whole_array(function, *arrays, shared=shared, row_bytes=row_bytes)
 
     def map_rows(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from phonon_eels.backends.backgrounds import fit_backgrounds_block
 from phonon_eels.backends.components import fit_components_block
 from phonon_eels.backends.cpu import CpuBackend
-from phonon_eels.backends.deconvolve import lucy_block
+from phonon_eels.backends.deconvolve import filter_block, lucy_block
 from phonon_eels.backends.resample import resample_block
 from phonon_eels.backends.spectra import NO_CHANNEL, fit_block
 from phonon_eels.backends.zero_loss import find_peaks_block, score_block
@@ -57,13 +57,15 @@ class Case:
         return [a.copy() if isinstance(a, np.ndarray) else a for a in self.arguments]
 
 
-def forward_case(kind: str, n: int = 5) -> Case:
+def forward_case(kind: str, n: int = 5, frames: bool = False) -> Case:
     """Return spectra for the forward fit: one empty, one with bad channels, one without a zero-loss peak.
 
     Parameters
     ----------
     kind
         "profile": with score and information; "intervals"; "gaussian": least squares with a given variance.
+    frames
+        The spectra are sums of frames, each position's at zero-loss origins of its own.
     """
     random = np.random.default_rng(0)
     shape, dispersion = ZeroLossShape(7.5, 1.6, 1.9), 1.0
@@ -92,11 +94,18 @@ def forward_case(kind: str, n: int = 5) -> Case:
     precision = np.zeros(n_params)
     precision[2:5] = [400.0, 2500.0, 2500.0]
     gaussian = kind == "gaussian"
+    reference = np.array([7.5, 1.6, 1.9])
+    if frames:  # offset, weight, offset, weight; every position another
+        apart = np.linspace(0.4, 1.4, n)[:, None]
+        pairs = np.concatenate(
+            [-0.6 * apart, np.full_like(apart, 0.25), 0.2 * apart, np.full_like(apart, 0.75)], axis=1
+        )
+        reference = np.concatenate([np.tile(reference, (n, 1)), pairs], axis=1)
     kept, shown = (n if kind == "profile" else 0), (n if kind == "intervals" else 0)
     variance = np.maximum(counts, 1.0) if gaussian else np.empty((0, 0))
     arguments = (
         counts, bad, variance, place, 1.0, 0.0, 1.0, np.array([0.8, 0.1]), GAUSSIAN if gaussian else POISSON, -20,
-        energies, dispersion, np.array([7.5, 1.6, 1.9]), background.rows, background.code, np.empty((0, 0)), tables.values,
+        energies, dispersion, reference, background.rows, background.code, np.empty((0, 0)), tables.values,
         tables.first_node_mev, tables.node_step_mev, np.tile(free, (n, 1)), lower, upper, np.zeros((n, n_params)), precision,
         12, np.tile(start, (n, 1)), np.full((n, n_params), -7.0), np.full((n, 7), -7.0), np.full(n, -7, np.int64),
         np.empty((kept, 2)), np.empty((kept, 2, 2)), np.empty((kept, 1, 2)), 10.0, 1.0, np.empty((shown, 1, 4)),
@@ -177,6 +186,14 @@ def lucy_case(stop_at_noise: bool, n: int = 5) -> Case:
     return Case(lucy_block, arguments, (10, *((11,) if stop_at_noise else ()), 12, 13))
 
 
+def filter_case(n: int = 5) -> Case:
+    """Return spectra to be filtered: one empty, one with a missing channel."""
+    random = np.random.default_rng(5)
+    spectra = random.poisson(100.0, (n, 40)) - 20.0
+    spectra[1], spectra[2, 12] = 0.0, np.nan
+    return Case(filter_block, (spectra, random.standard_normal((40, 40)), np.full((n, 40), -7.0)), (2,))
+
+
 class _Caught(CpuBackend):
     """A backend that keeps the arguments of a call and computes nothing."""
 
@@ -217,6 +234,8 @@ CASES: tuple[tuple[str, Callable[[], Case]], ...] = (
     ("forward-gaussian", lambda: forward_case("gaussian")),
     ("forward-profile", lambda: forward_case("profile")),
     ("forward-intervals", lambda: forward_case("intervals")),
+    ("forward-frames", lambda: forward_case("profile", frames=True)),
+    ("forward-frames-intervals", lambda: forward_case("intervals", frames=True)),
     ("zero-loss-search", find_case),
     ("zero-loss-score", lambda: score_case(np.float32)),
     ("zero-loss-score-of-integers", lambda: score_case(np.uint16)),
@@ -225,6 +244,7 @@ CASES: tuple[tuple[str, Callable[[], Case]], ...] = (
     ("background-pearson7", lambda: background_case(shapes.PEARSON7)),
     ("components", lambda: components_case(POISSON, True)),
     ("components-gaussian", lambda: components_case(GAUSSIAN, False)),
+    ("filter", filter_case),
     ("richardson-lucy", lambda: lucy_case(False)),
     ("richardson-lucy-to-the-noise", lambda: lucy_case(True)),
 )

@@ -10,7 +10,8 @@ from tests.parity import ptx
 from tests.parity.cases import CASES
 
 ARCHITECTURES = ((8, 0), (9, 0))
-LARGE = ("forward", "forward-intervals", "background-power-law", "components")
+FRAMES = ("forward-frames", "forward-frames-intervals")
+LARGE = ("forward", "forward-intervals", *FRAMES, "background-power-law", "components")
 """Kernels that the compiler works on for half a minute and more; the others take seconds."""
 
 pytestmark = pytest.mark.skipif(device.UNDER_SIMULATOR, reason="the simulator compiles nothing")
@@ -23,10 +24,11 @@ def call_of(name):
 
 
 def kernels():
-    """Return one case for each kernel, the large ones marked slow."""
+    """Return one case for each kernel, and for each that takes arrays of other dimensions; the large ones marked slow."""
     seen, chosen = set(), []
     for name, _ in CASES:
-        kernel = call_of(name).kernel.py_func.__name__
+        call = call_of(name)
+        kernel = call.kernel.py_func.__name__, *(getattr(kind, "ndim", None) for kind in call.signature())
         if kernel not in seen:
             seen.add(kernel)
             chosen.append(pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()))
@@ -40,13 +42,15 @@ def test_every_driver_has_a_case():
 @pytest.mark.parametrize("cc", ARCHITECTURES, ids=lambda cc: f"sm_{cc[0]}{cc[1]}")
 @pytest.mark.parametrize("name", kernels())
 def test_kernel_compiles(name, cc, tmp_path, record_property):
+    if name in FRAMES and cc != ARCHITECTURES[-1]:
+        pytest.skip("the same source as without frames, which is compiled for this architecture too")
     call = call_of(name)
     code = ptx.compile_kernel(call.kernel, call.signature(), cc)
     assert f".target sm_{cc[0]}{cc[1]}" in code
     assert code.count(".entry") == 1
     assert call.kernel.py_func.__name__ in code
     assert "fma.rn.f64" in code or "add.f64" in code, "float64 throughout"
-    if name in LARGE and (cc != ARCHITECTURES[-1] or name == "forward-intervals"):
+    if name in LARGE and (cc != ARCHITECTURES[-1] or name in ("forward-intervals", *FRAMES)):
         return  # assembling takes longer than compiling; its result hardly depends on the architecture
     found = ptx.assemble(code, cc, tmp_path)
     if found is None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
+from phonon_eels.backends.base import WholeArray
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.backends.cuda import classic, components, forward, zero_loss
+from phonon_eels.backends.cuda.device_memory import call_whole, device_memory, out_of_memory
 from phonon_eels.backends.cuda.find import why_no_cuda
 from phonon_eels.backends.cuda.stream import Call, stream
 from phonon_eels.backends.memory import LARGEST_BATCH
 from phonon_eels.errors import DeviceError
+from phonon_eels.kernels.device import UNDER_SIMULATOR
 
 THREADS_PER_BLOCK = 64
 """The kernels take up to 255 registers a thread: 256 threads of such fill a multiprocessor, four blocks of this size."""
@@ -26,6 +31,7 @@ CALLS: tuple[tuple[str, Callable[..., Call]], ...] = (
     ("score_block", zero_loss.score_call),
     ("resample_block", classic.resample_call),
     ("fit_backgrounds_block", classic.background_call),
+    ("filter_block", classic.filter_call),
     ("lucy_block", classic.lucy_call),
     ("fit_components_block", components.components_call),
 )
@@ -33,7 +39,7 @@ CALLS: tuple[tuple[str, Callable[..., Call]], ...] = (
 
 
 class CudaBackend(CpuBackend):
-    """Runs the kernels on one CUDA device; everything else in `threads` threads of the processor.
+    """Runs the kernels and whole-array work on one CUDA device; everything else in `threads` threads of the processor.
 
     Parameters
     ----------
@@ -80,3 +86,38 @@ class CudaBackend(CpuBackend):
         with self._turn:
             stream(make_call(*args, **kwargs), threads_per_block=threads_per_block, largest_batch=largest_batch)
         return 0
+
+    @property
+    def xp(self) -> Any:
+        """CuPy; under Numba's simulator, which has no device for it, numpy. See `Backend`."""
+        if UNDER_SIMULATOR:
+            return super().xp
+        import cupy
+
+        return cupy
+
+    @property
+    def fft(self) -> Any:
+        """CuPy's Fourier transforms; see `Backend`."""
+        if UNDER_SIMULATOR:
+            return super().fft
+        from cupyx.scipy import fft
+
+        return fft
+
+    def whole_array(
+        self, function: WholeArray, *arrays: np.ndarray, shared: Sequence[Any] = (), row_bytes: float | None = None
+    ) -> Any:
+        """Work on whole arrays on the device; see `Backend`."""
+        if UNDER_SIMULATOR:
+            return super().whole_array(function, *arrays, shared=shared, row_bytes=row_bytes)
+        import cupy
+
+        with self._turn:
+            try:
+                return call_whole(self, function, arrays, tuple(shared), row_bytes, device_memory().free_bytes())
+            except cupy.cuda.memory.OutOfMemoryError as problem:
+                raise out_of_memory(problem) from problem
+            finally:
+                # Plans hold work memory: let go, it is the pool's, and counted as what can be had.
+                cupy.fft.config.clear_plan_cache()

@@ -1,4 +1,4 @@
-"""Resampling, backgrounds and Richardson and Lucy's iteration on the GPU, one thread per spectrum."""
+"""Resampling, backgrounds, filters and Richardson and Lucy's iteration on the GPU, one thread per spectrum."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from phonon_eels.backends.resample import resample_position
 from phonon_eels.kernels.background_shapes import MAX_PARAMETERS
 from phonon_eels.kernels.backgrounds import SMALL_ROWS
 from phonon_eels.kernels.deconvolve import richardson_lucy_one, richardson_lucy_scratch
+from phonon_eels.kernels.fourier import apply_matrix_one
 
 Array = np.ndarray
 
@@ -55,6 +56,19 @@ def lucy_kernel(
             check_variance[p] if check_variance.shape[0] > 0 else unknown, taps, anchors, inverse_cover, inverse_transpose,
             iterations, stop_at_noise, accelerate, out[p], scratch[:, p], misfit[p], report[p],
         )  # fmt: skip
+
+
+@cuda.jit(cache=True)
+def filter_kernel(spectra, matrix, out):
+    """Filter the spectrum of this thread."""
+    p = cuda.grid(1)
+    if p < spectra.shape[0]:
+        apply_matrix_one(matrix, spectra[p], out[p])
+
+
+def filter_call(spectra: Array, matrix: Array, out: Array) -> Call:
+    """Return the call of the kernel for the arguments of `filter_block`."""
+    return Call(filter_kernel, spectra.shape[0], (Given(spectra), Shared(matrix), Made(out)))
 
 
 def resample_call(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from importlib.util import find_spec
 
 _NO_DEVICE = "no CUDA device with its driver was found"
 
@@ -19,7 +20,12 @@ def why_no_cuda() -> str | None:
         available = cuda.is_available()
     except ImportError as problem:
         return f"numba-cuda is not installed ({problem}); install phonon-eels[cuda]"
-    return None if available else _NO_DEVICE
+    if not available:
+        return _NO_DEVICE
+    # The simulator has no device that CuPy could use, and does without.
+    if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1" and find_spec("cupy") is None:
+        return "CuPy is not installed, which whole-array work and the device's memory need; install phonon-eels[cuda]"
+    return None
 
 
 def _driver_is_missing() -> bool:

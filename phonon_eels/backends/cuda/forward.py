@@ -7,7 +7,7 @@ from numba import cuda
 
 from phonon_eels.backends.cuda.stream import Call, Changed, Given, Made, Scratch, Shared
 from phonon_eels.backends.spectra import fit_position, interval_position
-from phonon_eels.kernels.forward import work_size
+from phonon_eels.kernels.forward import N_SHAPE, work_size
 
 Array = np.ndarray
 
@@ -22,9 +22,10 @@ def fit_kernel(
     """Fit the spectrum of this thread; scratch has the threads as its last axis."""
     p = cuda.grid(1)
     if p < counts.shape[0]:
+        own = reference[p] if reference.ndim == 2 else reference
         fit_position(
             p, counts, bad, variance, zero_channel, gain, dark_level, shift_e, lags, likelihood, first_channel, energies_mev,
-            dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper,
+            dispersion_mev, own, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper,
             prior_mean, prior_precision, max_iterations, params, std, outcome, status, score, information, area_slope,
             intervals, kinds, z[:, p], var[:, p], jacobian[:, :, p], corrections[:, :, :, p], rows[:, :, p], vectors[:, :, p],
             matrices[:, :, :, p], columns[:, :, p], index[:, :, p], work[:, p], bits[:, p], no_bad,
@@ -41,16 +42,17 @@ def fit_intervals_kernel(
     """Fit the spectrum of this thread, then find the intervals of its energies."""
     p = cuda.grid(1)
     if p < counts.shape[0]:
+        own = reference[p] if reference.ndim == 2 else reference
         n_index = fit_position(
             p, counts, bad, variance, zero_channel, gain, dark_level, shift_e, lags, likelihood, first_channel, energies_mev,
-            dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper,
+            dispersion_mev, own, background, kind, factor, tables, first_node_mev, node_step_mev, free, lower, upper,
             prior_mean, prior_precision, max_iterations, params, std, outcome, status, score, information, area_slope,
             intervals, kinds, z[:, p], var[:, p], jacobian[:, :, p], corrections[:, :, :, p], rows[:, :, p], vectors[:, :, p],
             matrices[:, :, :, p], columns[:, :, p], index[:, :, p], work[:, p], bits[:, p], no_bad,
         )  # fmt: skip
         if n_index > 0:
             interval_position(
-                p, n_index, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+                p, n_index, shift_e, likelihood, energies_mev, dispersion_mev, own, background, kind, factor, tables,
                 first_node_mev, node_step_mev, free, lower, upper, prior_mean, prior_precision, params, std, outcome,
                 profile_below, shown_above, intervals, kinds, z[:, p], var[:, p], jacobian[:, :, p], corrections[:, :, :, p],
                 rows[:, :, p], vectors[:, :, p], matrices[:, :, :, p], columns[:, :, p], index[:, :, p], work[:, p],
@@ -69,8 +71,9 @@ def fit_call(
     """Return the call of the kernel for the arguments of `fit_block`."""
     n, n_params, n_modes = energies_mev.size, params.shape[1], tables.shape[0]
     square = n_params + 4
+    of_frames = reference.shape[-1] > N_SHAPE  # then `evaluate` adds the frames' models up behind the Jacobian
     scratch = (
-        Scratch((n,)), Scratch((n if variance.shape[0] > 0 else 1,)), Scratch((n_params, n)),
+        Scratch((n,)), Scratch((n if variance.shape[0] > 0 else 1,)), Scratch((2 * n_params + 1 if of_frames else n_params, n)),
         Scratch((max(n_modes, 1), 4, n)), Scratch((n_params + 5, n)), Scratch((5, n)), Scratch((4, square, square)),
         Scratch((5, n_params)), Scratch((2, n_params), np.int64), Scratch((work_size(n),)), Scratch((2 * n,), np.int64),
     )  # fmt: skip
@@ -80,9 +83,9 @@ def fit_call(
         (
             Given(counts), Given(bad), Given(variance), Given(zero_channel), float(gain), float(dark_level), float(shift_e),
             Shared(lags), int(likelihood), int(first_channel), Shared(energies_mev), float(dispersion_mev),
-            Shared(reference), Shared(background), int(kind), Shared(factor), Shared(tables), Shared(first_node_mev),
-            float(node_step_mev), Given(free), Shared(lower), Shared(upper), Given(prior_mean), Shared(prior_precision),
-            int(max_iterations), Changed(params), Made(std), Made(outcome), Made(status), Made(score), Made(information),
+            Given(reference) if reference.ndim == 2 else Shared(reference), Shared(background), int(kind), Shared(factor),
+            Shared(tables), Shared(first_node_mev), float(node_step_mev), Given(free), Shared(lower), Shared(upper),
+            Given(prior_mean), Shared(prior_precision), int(max_iterations), Changed(params), Made(std), Made(outcome), Made(status), Made(score), Made(information),
             Made(area_slope), float(profile_below), float(shown_above), Made(intervals), Made(kinds), *scratch,
             Shared(np.empty(0, np.bool_)),
         ),

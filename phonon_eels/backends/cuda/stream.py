@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numba import cuda
 
+from phonon_eels.backends.cuda.device_memory import NumbaMemory, device_memory
 from phonon_eels.backends.memory import STREAMS, Footprint, batch_size
 
 
@@ -102,7 +103,7 @@ def _numba_type(argument: Argument) -> Any:
 class _Lane:
     """One stream with the buffers of one batch."""
 
-    def __init__(self, call: Call, shared: dict[int, Any], batch: int) -> None:
+    def __init__(self, call: Call, shared: dict[int, Any], batch: int, memory: NumbaMemory) -> None:
         self._call = call
         self._stream = cuda.stream()
         self._span = (0, 0)
@@ -110,13 +111,13 @@ class _Lane:
         self._pinned: dict[int, np.ndarray] = {}
         for number, argument in enumerate(call.arguments):
             if isinstance(argument, Scratch):
-                self._device.append(cuda.device_array((*argument.shape, batch), dtype=argument.dtype))
+                self._device.append(memory.empty((*argument.shape, batch), argument.dtype))
             elif isinstance(argument, (Given, Changed, Made)):
                 n = batch if argument.array.shape[0] > 0 else 0
                 shape = (n, *_shape(argument.array)[1:])
-                self._device.append(cuda.device_array(shape, dtype=argument.array.dtype))
+                self._device.append(memory.empty(shape, argument.array.dtype))
                 if argument.array.size > 0:
-                    self._pinned[number] = cuda.pinned_array(shape, dtype=argument.array.dtype)
+                    self._pinned[number] = memory.pinned(shape, argument.array.dtype)
             else:
                 self._device.append(shared.get(number, argument))
 
@@ -164,25 +165,30 @@ def stream(call: Call, *, threads_per_block: int, largest_batch: int) -> None:
     """
     if call.n_spectra == 0:
         return
-    free = cuda.current_context().get_memory_info().free
-    batch = batch_size(call.footprint(), free, call.n_spectra, largest=largest_batch)
+    memory = device_memory()
+    batch = batch_size(call.footprint(), memory.free_bytes(), call.n_spectra, largest=largest_batch)
     starts = range(0, call.n_spectra, batch)
     shared = {
-        number: _to_device(argument.array)
+        number: _to_device(argument.array, memory)
         for number, argument in enumerate(call.arguments)
         if isinstance(argument, Shared)
     }
     cuda.synchronize()  # what all share was sent by another stream than those that work with it
-    lanes: Sequence[_Lane] = [_Lane(call, shared, batch) for _ in range(min(STREAMS, len(starts)))]
-    for turn, low in enumerate(starts):
-        lane = lanes[turn % len(lanes)]
-        lane.finish()
-        lane.start(low, min(low + batch, call.n_spectra), threads_per_block)
-    for lane in lanes:
-        lane.finish()
+    lanes: Sequence[_Lane] = [_Lane(call, shared, batch, memory) for _ in range(min(STREAMS, len(starts)))]
+    try:
+        for turn, low in enumerate(starts):
+            lane = lanes[turn % len(lanes)]
+            lane.finish()
+            lane.start(low, min(low + batch, call.n_spectra), threads_per_block)
+        for lane in lanes:
+            lane.finish()
+    finally:
+        # What the lanes let go may be given to another at once: nothing may work on it any more, also after an interrupt.
+        cuda.synchronize()
 
 
-def _to_device(array: np.ndarray) -> Any:
+def _to_device(array: np.ndarray, memory: NumbaMemory) -> Any:
+    made = memory.empty(_shape(array), array.dtype)
     if array.size > 0:
-        return cuda.to_device(np.ascontiguousarray(array))
-    return cuda.device_array(_shape(array), dtype=array.dtype)
+        made.copy_to_device(np.ascontiguousarray(array))
+    return made

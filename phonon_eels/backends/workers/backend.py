@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from phonon_eels.backends.base import Progress, Take
+from phonon_eels.backends.base import Progress, Take, WholeArray
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.backends.workers.payload import pack, unpack
 from phonon_eels.errors import DeviceError
@@ -61,6 +61,22 @@ class WorkersBackend(CpuBackend):
     def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a kernel here and now; see `Backend`."""
         return self._kind()(1).run(block, *args, **kwargs)
+
+    @property
+    def xp(self) -> Any:
+        """The array module; see `Backend`."""
+        return self._kind()(1).xp
+
+    @property
+    def fft(self) -> Any:
+        """Its Fourier transforms; see `Backend`."""
+        return self._kind()(1).fft
+
+    def whole_array(
+        self, function: WholeArray, *arrays: np.ndarray, shared: Sequence[Any] = (), row_bytes: float | None = None
+    ) -> Any:
+        """Work on whole arrays here and now; see `Backend`."""
+        return self._kind()(1).whole_array(function, *arrays, shared=shared, row_bytes=row_bytes)
 
     def map_rows(
         self,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate1d
 
+from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.kernels.convolve import (
     LANES,
     convolve_folded,
@@ -24,7 +25,13 @@ from phonon_eels.kernels.deconvolve import (
     richardson_lucy_one,
     richardson_lucy_scratch,
 )
-from phonon_eels.kernels.fourier import apply_matrix_one, filter_matrix, ratio_filter, single_scattering
+from phonon_eels.kernels.fourier import (
+    apply_matrix_one,
+    filter_matrix,
+    ratio_filter,
+    scattering_filters,
+    single_scattering,
+)
 from phonon_eels.kernels.lineshapes import split_pearson7
 
 N = 200
@@ -243,7 +250,15 @@ def test_fourier_ratio_of_an_asymmetric_response_puts_the_peak_back() -> None:
 
 
 def ratio_matrix(response: Response, fwhm: float, noise_to_signal: float = 0.0) -> np.ndarray:
-    return filter_matrix(ratio_filter(response.values, response.anchor, 2 * N, fwhm, noise_to_signal), N)
+    transfer = ratio_filter(response.values, response.anchor, 2 * N, fwhm, noise_to_signal)
+    return CpuBackend(1).whole_array(filter_matrix, np.eye(N), shared=(transfer,))
+
+
+def without_plural(
+    losses: np.ndarray, counts: np.ndarray, response: Response, first_channel: float
+) -> tuple[np.ndarray, np.ndarray]:
+    filters = scattering_filters(response.values, response.anchor, losses.shape[1], first_channel)
+    return CpuBackend(1).whole_array(single_scattering, losses, counts, shared=filters)
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 200, 513])
@@ -333,7 +348,7 @@ def test_plural_scattering_is_removed(thickness: float, first_channel: float) ->
     convolve_one(1e5 * total, response.values, response.anchor, counts)
     convolve_one(1e5 * once, response.values, response.anchor, single)
     start = int(first_channel)
-    found, losses = single_scattering(counts[None, start:], np.array([1e5]), response.values, response.anchor, start)
+    found, losses = without_plural(counts[None, start:], np.array([1e5]), response, start)
     assert losses[0] == pytest.approx(thickness, rel=1e-3)
     assert found[0] == pytest.approx(single[start:], abs=2e-3 * single.max())
     assert np.abs(counts - single).max() > 0.02 * thickness * single.max()  # there was something to remove
@@ -341,12 +356,12 @@ def test_plural_scattering_is_removed(thickness: float, first_channel: float) ->
 
 def test_fourier_log_refuses_what_has_no_logarithm_and_amplifies_no_noise() -> None:
     response = make_response(zero_loss(), 60, N)
-    found, losses = single_scattering(np.full((1, N), -10.0), np.array([100.0]), response.values, response.anchor, 20.0)
+    found, losses = without_plural(np.full((1, N), -10.0), np.array([100.0]), response, 20.0)
     assert np.isnan(found).all()
     assert np.isnan(losses[0])
     mean = seen(truth_peak(), response)
     noisy = np.random.default_rng(7).poisson(np.broadcast_to(mean + 5.0, (200, N))).astype(float)
-    found, _ = single_scattering(noisy, np.full(200, 1e6), response.values, response.anchor, 20.0)
+    found, _ = without_plural(noisy, np.full(200, 1e6), response, 20.0)
     assert found.var(axis=0).mean() == pytest.approx(noisy.var(axis=0).mean(), rel=0.3)
 
 

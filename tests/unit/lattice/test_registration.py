@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.lattice.frame_match import correlation_map
 from phonon_eels.lattice.registration import common_area, estimate_drift, lattice_periods, mean_autocorrelation
 
@@ -56,7 +57,7 @@ def test_drift_is_recovered_within_a_fifth_of_a_position(step_nm, n):
 def test_periods_of_the_lattice_are_seen():
     rng = np.random.default_rng(1)
     frames = noisy(walk(3, 1.0, rng) / 0.05, 72, 0.05, rng)
-    periods = lattice_periods(mean_autocorrelation(frames - frames.mean(axis=(1, 2), keepdims=True)))
+    periods = lattice_periods(mean_autocorrelation(CpuBackend(1), frames - frames.mean(axis=(1, 2), keepdims=True)))
     assert abs(periods[0, 1]) * 0.05 == pytest.approx(B / 2, abs=0.02)
     assert abs(periods[0, 0]) < 0.5
     assert abs(periods[1, 0]) * 0.05 == pytest.approx(C / 2, abs=0.1)
@@ -64,7 +65,7 @@ def test_periods_of_the_lattice_are_seen():
 
 def test_noise_has_no_periods():
     frames = np.random.default_rng(2).normal(size=(4, 40, 40))
-    assert len(lattice_periods(mean_autocorrelation(frames))) == 0
+    assert len(lattice_periods(mean_autocorrelation(CpuBackend(1), frames))) == 0
 
 
 def test_a_perfect_crystal_is_followed_by_the_smallest_step():
@@ -99,7 +100,7 @@ def test_a_lost_frame_has_low_correlation_and_harms_no_other():
 def test_correlation_map_agrees_with_numpy_on_the_overlap():
     rng = np.random.default_rng(6)
     reference, frame = rng.normal(size=(2, 12, 14))
-    coefficient, overlap = correlation_map(reference, np.ones((12, 14), bool), frame)
+    coefficient, overlap = correlation_map(CpuBackend(1), reference, np.ones((12, 14), bool), frame)
     for i, j in ((0, 0), (3, -2), (-4, 5)):
         a = reference[max(-i, 0) : 12 - max(i, 0), max(-j, 0) : 14 - max(j, 0)]
         b = frame[max(i, 0) : 12 + min(i, 0), max(j, 0) : 14 + min(j, 0)]

@@ -81,6 +81,8 @@ def imported_names(name: str, seen: set[str]) -> set[str]:
             found |= {alias.name for alias in node.names}
             if (node.module or "").startswith("phonon_eels.steps."):
                 found |= imported_names((node.module or "").rpartition(".")[2], seen)
+        elif isinstance(node, ast.Attribute) and node.attr == "whole_array":
+            found.add(node.attr)
     return found
 
 
@@ -92,8 +94,11 @@ ON_GPU = {
     "fit_backgrounds_block",
     "resample_block",
     "richardson_lucy_block",
+    "filter_block",
+    "estimate_drift",
+    "whole_array",
 }
-"""What runs kernels through `Backend.run`."""
+"""What runs kernels through `Backend.run`, and whole-array work through `Backend.whole_array`."""
 
 
 @pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
