@@ -56,9 +56,9 @@ def unbend_hessian(gram: np.ndarray, blocks: int, pairs: np.ndarray, curvature: 
 
 @inlined(reducing=False)
 def bent_share(pairs: np.ndarray, curvature: np.ndarray, step: np.ndarray, predicted: float) -> float:
-    """Return the share of a step's promise that `bend_hessian` changed."""
+    """Return what the curvature that `bend_hessian` knows adds to the promise of a step, over that."""
     total = 0.0
     for k in range(pairs.shape[0]):
         a, b = pairs[k, 3], pairs[k, 4]
         total += (1.0 if a == b else 2.0) * curvature[k] * step[a] * step[b]
-    return abs(total) / predicted
+    return total / predicted

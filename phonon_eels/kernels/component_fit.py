@@ -34,6 +34,10 @@ N_COLUMNS = 10
 SQUARES = 3
 """Matrices of scratch."""
 
+THIRD_ORDER, CURVATURE_WRONG = 8.0, 0.6
+"""What the promise of a step after a Newton step is wrong by: so many times the quotient of the two promises, and this share of
+what the curvature adds. With these the deviance told is off by more than 1e-6 in fewer than one spectrum of a thousand."""
+
 
 @inlined(reducing=False)
 def copy_tile(source: np.ndarray, target: np.ndarray) -> int:
@@ -267,10 +271,16 @@ def descend(
         bend_hessian(gram, blocks, pairs, curvature, columns[5])
     damping, vanished, evaluations, rejected, status = 0.0, 0, 1, 0, MAX_ITERATIONS
     predicted = last = share = 0.0
+    known = False
     while math.isfinite(value):
         vanished = bounded_step(gram, gradient, index, n_free, damping, params, bounds, upper, work)
         predicted = promised(gram, gradient, n_free, damping, work)
-        small = left_over(predicted, last, share) < allowed
+        if known:
+            more = bent_share(pairs, curvature, step, predicted)
+            small = predicted * max(THIRD_ORDER * predicted / last, CURVATURE_WRONG * abs(more)) < allowed
+            predicted *= 1.0 + more if small else 1.0
+        else:
+            small = left_over(predicted, last, share) < allowed
         if bent and (small or rejected > 0):  # the covariance is of the Fisher matrix
             unbend_hessian(gram, blocks, pairs, curvature)
             bent = False
@@ -290,7 +300,8 @@ def descend(
         evaluations += 1
         if new <= value + slack:
             last = predicted if damping == 0.0 else 0.0
-            share = bent_share(pairs, curvature, step, predicted) if bent else 0.0
+            share = abs(bent_share(pairs, curvature, step, predicted)) if bent else 0.0
+            known = bent and damping == 0.0
             bent = False
             damping = next_damping(damping, (value - new) / predicted)
             copy_values(trial, params)
