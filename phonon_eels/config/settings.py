@@ -218,6 +218,8 @@ class FitPeaks(Frozen):
     """Forward: prior standard deviation of the logarithm of the zero-loss width around the scan's own."""
     profile_below_sigma: NonNegative = 10.0
     """Modes whose area is below this many of its standard deviations have intervals by profile likelihood; 0: none has."""
+    covariance_maps: bool = False
+    """Also write the covariance matrix of all fitted parameters of every position: 8 bytes times their number squared, 2 to 3 kB."""
     max_iterations: int = Field(default=40, ge=1, le=1000)
     gain_side: bool = True
     """Forward: include the energy-gain side, tied by detailed balance."""

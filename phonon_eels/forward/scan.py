@@ -122,6 +122,10 @@ class ScanFit:
             area_slope=self.area_slope[..., m].copy(),
         )
 
+    def without_intervals(self) -> ScanFit:
+        """Return the fit without the intervals, a third of its memory."""
+        return replace(self, intervals=None, interval_kind=None)
+
     def at(self, rows: slice) -> ScanFit:
         """Return some rows of it, as views."""
         arrays: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
@@ -221,12 +225,13 @@ def fit_scan(
     (lower, upper), precision = model.bounds(), model.prior_precision(energy_prior_std_mev)
     mean = model.prior_mean(prior_energies_mev)
     lags, background, (gain, dark) = model.lags, model.background, electrons(image)
-    reference, free = _references(model, alignment), _free(model, np.asarray(free_energies), (rows, columns))
+    reference = zero_loss_references(model, alignment)
+    free = _free(model, np.asarray(free_energies), (rows, columns))
 
     def fit_rows(first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None) -> ScanFit:
         n = counts.shape[0] * columns
         here = slice(first_row, first_row + counts.shape[0])
-        data = (_flat(counts, float), _flat(bad, bool), _flat(variance, float))
+        data = (flat_block(counts, float), flat_block(bad, bool), flat_block(variance, float))
 
         def fit_from(starts: np.ndarray, channel: np.ndarray, iterations: int) -> ScanFit:
             params = np.array(starts, dtype=float).reshape(n, n_params)
@@ -234,15 +239,12 @@ def fit_scan(
             std, outcome, status = np.empty((n, n_params)), np.empty((n, 7)), np.empty(n, np.int64)
             kept, told = n if profile else 0, n if profile_below is not None else 0
             score, information = np.empty((kept, 2 * modes)), np.empty((kept, 2 * modes, 2 * modes))
-            slope, ends, kinds = (
-                np.empty((kept, modes, 2 * modes)),
-                np.empty((told, modes, 4)),
-                np.empty((told, modes), np.int64),
-            )
+            slope = np.empty((kept, modes, 2 * modes))
+            ends, kinds = np.empty((told, modes, 4)), np.empty((told, modes), np.int64)
             backend.run(
                 fit_block, *data, channel.ravel(), gain, dark,
                 model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
-                _own(reference, here), background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
+                own_reference(reference, here), background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
                 np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, iterations, params, std, outcome, status,
                 score, information, slope, profile_below or 0.0, SHOWN_SIGMA, ends, kinds,
             )  # fmt: skip
@@ -275,7 +277,7 @@ def fit_scan(
     return whole.fit()
 
 
-def _references(model: ForwardModel, alignment: Alignment) -> np.ndarray:
+def zero_loss_references(model: ForwardModel, alignment: Alignment) -> np.ndarray:
     """Return the model's zero-loss reference, or one for each position where frames were added at their own origins."""
     if alignment.frames is None:
         return model.reference
@@ -313,12 +315,13 @@ class _Whole:
         return ScanFit(**self._arrays)
 
 
-def _own(reference: np.ndarray, here: slice) -> np.ndarray:
-    """The reference of a block of rows, (positions, …), where each position has one of its own."""
+def own_reference(reference: np.ndarray, here: slice) -> np.ndarray:
+    """Return the reference of a block of rows, (positions, …) where each position has one of its own."""
     return reference if reference.ndim == 1 else np.ascontiguousarray(reference[here]).reshape(-1, reference.shape[2])
 
 
-def _flat(block: np.ndarray | None, kind: type) -> np.ndarray:
+def flat_block(block: np.ndarray | None, kind: type) -> np.ndarray:
+    """Return the spectra of a block of rows, (positions, channels), or (0, 0) for None."""
     if block is None:
         return np.empty((0, 0), dtype=kind)
     return np.ascontiguousarray(block, dtype=kind).reshape(-1, block.shape[-1])

@@ -81,7 +81,7 @@ def _as_signal(dataset: xr.Dataset, name: str) -> BaseSignal:
 
     variable = dataset[name]
     scan = [axis for axis in ("row", "column") if variable.sizes[axis] > 1]
-    kept = [axis for axis in ("frame", "mode", *scan) if axis in variable.dims]
+    kept = [axis for axis in ("frame", "mode", "pair", "parameter", "other_parameter", *scan) if axis in variable.dims]
     data = np.asarray(variable.transpose(*[axis for axis in variable.dims if axis not in kept], *kept).values)
     data = data.reshape([variable.sizes[axis] for axis in kept] or [1])
     axes = [_axis(dataset, axis, axis not in scan) for axis in kept]
@@ -92,8 +92,9 @@ def _as_signal(dataset: xr.Dataset, name: str) -> BaseSignal:
     signal = kind(data, **({"axes": axes} if axes else {}))
     signal.metadata.General.title = name
     signal.metadata.Signal.quantity = name if unit == "1" else f"{name} ({unit})"
-    if "mode" in kept:
-        signal.metadata.set_item("PhononEELS.modes", [str(mode) for mode in dataset["mode"].values])
+    for axis, title in (("mode", "modes"), ("pair", "pairs"), ("parameter", "parameters")):
+        if axis in kept:
+            signal.metadata.set_item(f"PhononEELS.{title}", [str(own) for own in dataset[axis].values])
     if "flag_meanings" in variable.attrs:
         signal.metadata.set_item("PhononEELS.flag_meanings", str(variable.attrs["flag_meanings"]))
     return signal

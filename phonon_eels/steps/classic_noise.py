@@ -70,12 +70,19 @@ class NoisyFit:
         Cramér-Rao bounds with the noise as it is, all parameters of the model free, no prior, (rows, columns, parameters).
     known
         False where the noise is not known: all deviations are naive then.
+    kept, covariance
+        Numbers of the parameters, and their covariance with the noise as it is, (rows, columns, kept, kept).
+    chi2_mean
+        What the noise lets Pearson's chi-squared be on average, (rows, columns).
     """
 
     fit: ComponentFit
     naive_std: np.ndarray
     bound: np.ndarray
     known: bool
+    kept: np.ndarray
+    covariance: np.ndarray
+    chi2_mean: np.ndarray
 
 
 def spectrum_noise(context: StepContext, channels: slice) -> SpectrumNoise | None:
@@ -87,23 +94,33 @@ def spectrum_noise(context: StepContext, channels: slice) -> SpectrumNoise | Non
     return SpectrumNoise(np.cov(draws, rowvar=False), draws.shape[0])
 
 
-def with_noise(fit: ComponentFit, problem: Problem, noise: SpectrumNoise | None, backend: Backend) -> NoisyFit:
+def with_noise(
+    fit: ComponentFit, problem: Problem, noise: SpectrumNoise | None, backend: Backend, kept: np.ndarray
+) -> NoisyFit:
     """Return the fit with the deviations that the noise of its spectra makes.
 
     The estimate is linear in small noise, δθ = F⁻¹ Jᵀ W δy with F = Jᵀ W J + P, so its covariance is
     F⁻¹ (Jᵀ W C W J + P) F⁻¹ with C the covariance of the noise. Pearson's chi-squared has the mean tr(QC) and the variance
     2 tr(QCQC) with Q what the fit leaves; its p-value is that of the scaled chi-squared law with both
     (Satterthwaite, doi:10.2307/3002019). Parameters at a bound are held there.
+
+    Parameters
+    ----------
+    kept
+        Numbers of the parameters whose covariance is kept.
     """
     shape, n_params = fit.status.shape, fit.values.shape[2]
     naive = fit.std
     if noise is None:
-        return NoisyFit(fit, naive, np.full((*shape, n_params), np.nan), known=False)
+        dof = np.maximum(fit.n_channels - fit.model.free.size, 1.0)
+        unknown = np.full((*shape, n_params), np.nan)
+        return NoisyFit(fit, naive, unknown, False, kept, _independent(fit, kept), dof)
     window = slice(problem.first, problem.first + problem.mask.size)
 
     def block(first_row: int, variance: np.ndarray, bad: np.ndarray | None) -> list[np.ndarray]:
         std, bound = np.full((2, *variance.shape[:2], n_params), np.nan)
         chi2 = np.full((*variance.shape[:2], 2), np.nan)
+        matrix = np.full((*variance.shape[:2], kept.size, kept.size), np.nan)
         for at in np.ndindex(variance.shape[:2]):
             place = (first_row + at[0], at[1])
             spread = np.asarray(variance[at][window], dtype=float)
@@ -111,18 +128,33 @@ def with_noise(fit: ComponentFit, problem: Problem, noise: SpectrumNoise | None,
             if bad is not None:
                 used &= ~np.asarray(bad[at][window], dtype=bool)
             if fit.usable[place] and used.any():
-                std[at], bound[at], chi2[at] = _position(fit, place, np.where(used, spread, np.inf), noise)
-        return [std, bound, chi2]
+                whole, bound[at], chi2[at] = _position(fit, place, np.where(used, spread, np.inf), noise)
+                std[at], matrix[at] = np.sqrt(np.maximum(np.diag(whole), 0.0)), whole[np.ix_(kept, kept)]
+        return [std, bound, chi2, matrix]
 
     parts = backend.map_rows(block, [problem.variance, problem.bad])
-    std, bound, chi2 = (np.concatenate([part[k] for part in parts]) for k in range(3))
-    return NoisyFit(_told_anew(fit, std, chi2), naive, bound.reshape(*shape, n_params), known=True)
+    std, bound, chi2, matrix = (np.concatenate([part[k] for part in parts]) for k in range(4))
+    return NoisyFit(
+        _told_anew(fit, std, chi2), naive, bound.reshape(*shape, n_params), True, kept, matrix, chi2[..., 0]
+    )
+
+
+def _independent(fit: ComponentFit, kept: np.ndarray) -> np.ndarray:
+    """Return the covariance that channels taken as independent give, (rows, columns, kept, kept)."""
+    matrix = np.full((*fit.status.shape, kept.size, kept.size), np.nan)
+    if fit.covariance is None:
+        return matrix
+    place = {int(p): k for k, p in enumerate(fit.model.free)}
+    own = [k for k, p in enumerate(kept.tolist()) if p in place]
+    free = [place[int(kept[k])] for k in own]
+    matrix[..., np.array(own)[:, None], own] = fit.covariance[..., np.array(free)[:, None], free]
+    return np.where(fit.usable[..., None, None], matrix, np.nan)
 
 
 def _position(
     fit: ComponentFit, place: tuple[int, int], variance: np.ndarray, noise: SpectrumNoise
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return deviations, bounds (parameters,), and mean and variance of chi-squared, of one position."""
+    """Return covariance (parameters, parameters), bounds (parameters,), and mean and variance of chi-squared, of one position."""
     model, params = fit.model, fit.values[place]
     rows = evaluate_model(model, params)[1][:, : variance.size]
     used = np.isfinite(variance)
@@ -130,7 +162,7 @@ def _position(
     covariance = noise.covariance if used.all() else noise.covariance * used * used[:, None]
     free = model.free
     kept = free[np.isfinite(fit.std[place][free])]
-    std, bound = np.full((2, params.size), np.nan)
+    matrix, bound = np.full((params.size, params.size), np.nan), np.full(params.size, np.nan)
 
     precision = model.bounds[3, kept]
     jacobian = rows[kept] * root
@@ -139,8 +171,7 @@ def _position(
     inverse = np.linalg.pinv(unit @ unit.T + np.diag(prior), hermitian=True)
     seen = unit @ covariance
     shared = inverse @ (seen @ unit.T)
-    variances = np.diag(shared @ inverse) + (inverse**2) @ prior
-    std[kept] = np.sqrt(np.maximum(variances, 0.0)) / scale
+    matrix[np.ix_(kept, kept)] = (shared @ inverse + (inverse * prior) @ inverse) / np.outer(scale, scale)
 
     mean = float(np.trace(covariance) - np.trace(shared))
     # Draws of limited number widen the sum of squares by the trace squared over their number.
@@ -151,7 +182,7 @@ def _position(
     inverse_noise = noise.inverse if used.all() else noise.inverse_of(used)
     whitened = rows[free] * root
     bound[free] = _bound(whitened @ inverse_noise @ whitened.T)
-    return std, bound, chi2
+    return matrix, bound, chi2
 
 
 def _bound(information: np.ndarray) -> np.ndarray:

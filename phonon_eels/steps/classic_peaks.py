@@ -14,7 +14,7 @@ from phonon_eels.errors import DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.kernels.likelihood import GAUSSIAN
 from phonon_eels.spectrum_image import SpectrumImage
-from phonon_eels.steps.classic_noise import NoisyFit, spectrum_noise, with_noise
+from phonon_eels.steps.classic_noise import NoisyFit, SpectrumNoise, spectrum_noise, with_noise
 from phonon_eels.steps.position_fits import pooled_settings
 from phonon_eels.steps.spec import StepContext
 
@@ -110,15 +110,27 @@ def classic_problem(
     return problem
 
 
-def fit_classic_positions(problem: Problem, context: StepContext) -> NoisyFit:
-    """Fit every position; deviations are those of the noise that the steps before have left, shared between channels."""
-    return noisy(fit_problem(problem, context.backend, progress=context.progress), problem, context)
+def fit_classic_positions(problem: Problem, context: StepContext, kept: np.ndarray) -> NoisyFit:
+    """Fit every position; deviations are those of the noise that the steps before have left, shared between channels.
+
+    Parameters
+    ----------
+    kept
+        Numbers of the parameters whose covariance is kept.
+    """
+    alone = known_noise(problem, context) is None  # else the covariance is made anew with the noise
+    fit = fit_problem(problem, context.backend, covariance=alone and kept.size > 0, progress=context.progress)
+    return noisy(fit, problem, context, kept)
 
 
-def noisy(fit: ComponentFit, problem: Problem, context: StepContext) -> NoisyFit:
+def known_noise(problem: Problem, context: StepContext) -> SpectrumNoise | None:
+    """Return what is known of the noise of the fitted channels."""
+    return spectrum_noise(context, slice(problem.first, problem.first + problem.mask.size))
+
+
+def noisy(fit: ComponentFit, problem: Problem, context: StepContext, kept: np.ndarray) -> NoisyFit:
     """Return a fit with the deviations that hold for its spectra."""
-    noise = spectrum_noise(context, slice(problem.first, problem.first + problem.mask.size))
-    return with_noise(fit, problem, noise, context.backend)
+    return with_noise(fit, problem, known_noise(problem, context), context.backend, kept)
 
 
 def electrons_per_unit(context: StepContext) -> float:

@@ -22,8 +22,9 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
-from phonon_eels.steps.maps import count_status, quantity, scan_dataset
-from phonon_eels.steps.peak_maps import from_zero, limit_maps, peak_maps, with_bins
+from phonon_eels.steps.covariance_maps import Told
+from phonon_eels.steps.maps import add_flags, count_status, flag_summary, quantity, scan_dataset
+from phonon_eels.steps.peak_maps import PeakMaps, from_zero, limit_maps, peak_maps, with_bins
 from phonon_eels.steps.peak_tables import (
     from_true_zero,
     local_maps,
@@ -33,6 +34,7 @@ from phonon_eels.steps.peak_tables import (
     sensitivity_summary,
     true_zero,
 )
+from phonon_eels.steps.position_covariance import position_covariance
 from phonon_eels.steps.position_fits import Prepared, fit_positions, pool, pooled_settings, prior_stds
 from phonon_eels.steps.reproducibility import compare_halves
 from phonon_eels.steps.spec import StepContext, StepSpec
@@ -86,16 +88,11 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     warm = _model_at_own_temperature(image, temperature, settings, context)
     model, by_rows, by_columns, held, starts = pool(image, prepared, shared_settings, context)
     single: TemperatureMap | None = None
-    if classic:  # imported here, because the forward route needs none of its kernels
-        from phonon_eels.component_fit.result import STATUS_WORDS
-        from phonon_eels.steps.classic_peaks import classic_maps, classic_problem, fit_classic_positions, noise_summary
-
-        lines = fit_classic_positions(classic_problem(image, model, usable_prior, settings, context), context)
-        good, fit_status = lines.fit.usable, lines.fit.status
-        meanings: tuple[str, ...] = STATUS_WORDS
-        values, mode_status = classic_maps(lines, model, usable_prior, SHOWN_SIGMA, context)
-        found = limit_maps(held, model, context.material, good, values, mode_status)
-        noise_told, sentence = noise_summary(values, lines)
+    meanings: tuple[str, ...]
+    if classic:
+        found, told, good, fit_status, meanings, noise_told, sentence = _classic(
+            image, model, held, usable_prior, settings, context
+        )
     else:
         fit = fit_positions(image, model, prepared, held, starts, usable_prior, settings, context)
         del starts  # here a large scan takes most memory
@@ -106,17 +103,19 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
             )
         found = peak_maps(fit, held, model, context.material, good, usable_prior)
         found.values.update(local_maps(fit, model, prepared.alignment, image.energy, good))
+        told = position_covariance(
+            image, model, prepared.alignment, fit.without_intervals(), context.material, good, found.identifiability,
+            usable_prior, context.backend, whole=settings.covariance_maps,
+        )  # fmt: skip
         del fit
         found = from_zero(with_bins(found, held, model, good, settings), true_zero(context)[0])
         noise_told, sentence = {}, ""
     if not good.any():
         raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
-    values, mode_status = found.values, found.mode_status
+    values = found.values | told.bounds
     maps = scan_dataset(image, values, fit_status, meanings, modes=model.mode_names)
-    for name, (numbers, words) in found.flags.items():
-        joined = " ".join(word.replace(" ", "_") for word in words)
-        flags = {"units": "1", "flag_values": np.arange(len(words), dtype=np.int16), "flag_meanings": joined}
-        maps[name] = (("mode", "row", "column"), numbers.astype(np.int16), flags)
+    add_flags(maps, found.flags, "mode")
+    told.add_to(maps, true_zero(context)[0])
     warm_told, warm_words = _add_temperatures(maps, single, warm or model, settings)
     typical = np.nanmedian(held.params[good], axis=0)
     follows, by_vacuum = sensitivities(model, typical), vacuum_deviations(model, typical)
@@ -135,10 +134,8 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "model": fitted,
         "route": context.route,
         "status_counts": count_status(fit_status, meanings),
-        **{
-            f"{name}_counts": {n: count_status(numbers[m], words) for m, n in enumerate(model.mode_names)}
-            for name, (numbers, words) in found.flags.items()
-        },
+        **flag_summary(found.flags, model.mode_names),
+        **told.counts(),
         "sensitivities": sensitivity_summary(model.mode_names, follows),
         "mean_chi2_per_dof": prepared.mean.chi2_per_dof,
         "median_p_value": float(np.nanmedian(values["p_value"][0])),
@@ -150,6 +147,33 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
     said = (*warmth, *warm_words, *([sentence] if sentence else []))
     messages = (*_messages(image, model, good, prepared, settings, context), *said)
     return StepResult(maps=maps, tables=tables, summary=summary | noise_told, messages=messages)
+
+
+def _classic(
+    image: SpectrumImage,
+    model: ForwardModel,
+    held: ScanFit,
+    prior_std_mev: np.ndarray,
+    settings: FitPeaks,
+    context: StepContext,
+) -> tuple[PeakMaps, Told, np.ndarray, np.ndarray, tuple[str, ...], dict[str, object], str]:
+    """Return the maps of the classic route, where it could be fitted, the statuses with their words, and what is said of the noise."""
+    # Imported here, because the forward route needs none of its kernels.
+    from phonon_eels.component_fit.result import STATUS_WORDS
+    from phonon_eels.steps import classic_peaks
+    from phonon_eels.steps.classic_covariance import classic_covariance, kept_parameters
+
+    problem = classic_peaks.classic_problem(image, model, prior_std_mev, settings, context)
+    kept = kept_parameters(problem.model, model, context.material, settings.covariance_maps)
+    lines = classic_peaks.fit_classic_positions(problem, context, kept)
+    values, mode_status = classic_peaks.classic_maps(lines, model, prior_std_mev, SHOWN_SIGMA, context)
+    found = limit_maps(held, model, context.material, lines.fit.usable, values, mode_status)
+    told = classic_covariance(
+        lines, model, context.material, found.identifiability, classic_peaks.electrons_per_unit(context),
+        whole=settings.covariance_maps,
+    )  # fmt: skip
+    noise_told, sentence = classic_peaks.noise_summary(values, lines)
+    return found, told, lines.fit.usable, lines.fit.status, STATUS_WORDS, noise_told, sentence
 
 
 def _model_at_own_temperature(

@@ -48,6 +48,24 @@ def scan_dataset(
     return xr.Dataset({**variables, "status": (("row", "column"), status.astype(np.int16), flags)}, coordinates)
 
 
+def add_flags(maps: xr.Dataset, flags: Mapping[str, tuple[np.ndarray, Sequence[str]]], first: str) -> None:
+    """Write maps of flags, name → ((first, rows, columns) numbers, their words), into a dataset."""
+    for name, (numbers, words) in flags.items():
+        joined = " ".join(word.replace(" ", "_") for word in words)
+        told = {"units": "1", "flag_values": np.arange(len(words), dtype=np.int16), "flag_meanings": joined}
+        maps[name] = ((first, "row", "column"), numbers.astype(np.int16), told)
+
+
+def flag_summary(
+    flags: Mapping[str, tuple[np.ndarray, Sequence[str]]], names: Sequence[str]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Return how many positions have each flag, for each of the names along the first axis."""
+    return {
+        f"{name}_counts": {own: count_status(plane, words) for own, plane in zip(names, numbers, strict=True)}
+        for name, (numbers, words) in flags.items()
+    }
+
+
 def count_status(status: np.ndarray, meanings: Sequence[str]) -> dict[str, int]:
     """Return how many positions have each status."""
     return {word: int(np.count_nonzero(status == number)) for number, word in enumerate(meanings)}

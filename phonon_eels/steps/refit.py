@@ -23,10 +23,13 @@ from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, SINGULAR
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
-from phonon_eels.steps.classic_peaks import classic_maps, classic_problem, noisy
+from phonon_eels.steps.classic_covariance import classic_covariance, kept_parameters
+from phonon_eels.steps.classic_peaks import classic_maps, classic_problem, electrons_per_unit, known_noise, noisy
 from phonon_eels.steps.maps import count_status
-from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, from_zero, peak_maps
+from phonon_eels.steps.pair_maps import PAIR_STATUS, RATIO_STATUS
+from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, Values, from_zero, peak_maps
 from phonon_eels.steps.peak_tables import local_maps, true_zero
+from phonon_eels.steps.position_covariance import position_covariance
 from phonon_eels.steps.position_fits import SEEN_SIGMA, prior_stds
 from phonon_eels.steps.spec import StepContext
 from phonon_eels.steps.thermometry import position_temperatures, temperature_values
@@ -46,15 +49,19 @@ def chosen_positions(maps: xr.Dataset, where: str) -> np.ndarray:
     ----------
     where
         Comparisons joined by and, or, not, as `positions_where` reads them: ``status != converged``, ``p_value < 0.001``,
-        for a mode ``CuO78.mode_status == failed`` or ``CuO78.energy_mev_std > 0.5``.
+        for a mode ``CuO78.mode_status == failed`` or ``CuO78.energy_mev_std > 0.5``, for a close pair
+        ``BiO38_CuO42.pair_status == no_deviation``.
     """
     numbers, flags, shape = {}, {}, maps["status"].shape
     for name, variable in maps.data_vars.items():
         if variable.dims[-2:] != ("row", "column"):
             continue
+        if variable.ndim > 3:  # the covariance matrix has no word
+            continue
         planes = {str(name): variable.values}
         if variable.ndim == 3:
-            planes = {f"{mode}.{name}": variable.values[m] for m, mode in enumerate(maps["mode"].values)}
+            owners = [str(owner).replace("+", "_") for owner in maps[variable.dims[0]].values]
+            planes = {f"{owner}.{name}": variable.values[k] for k, owner in enumerate(owners)}
         for word, plane in planes.items():
             if "flag_meanings" in variable.attrs:
                 flags[word] = (plane, tuple(str(variable.attrs["flag_meanings"]).split()))
@@ -102,7 +109,7 @@ def refit_peaks(
 
 
 Flags = dict[str, np.ndarray]
-Found = tuple[dict[str, tuple[np.ndarray, str]], Flags, np.ndarray, np.ndarray]
+Found = tuple[Values, Flags, np.ndarray, np.ndarray]
 
 
 def _forward(
@@ -138,8 +145,13 @@ def _forward(
     good = np.isin(best.status, (CONVERGED, AT_BOUND)) & chosen
     found = peak_maps(best, held, model, context.material, good, prior)
     found.values.update(local_maps(best, model, everywhere, image.energy, good))
+    told = position_covariance(
+        image, model, alignment, best, context.material, good, found.identifiability, prior, context.backend,
+        whole="covariance" in before.maps,
+    )  # fmt: skip
     found = from_zero(found, true_zero(context)[0])
-    flags = {name: numbers for name, (numbers, _) in found.flags.items()}
+    found.values.update(told.arrays(true_zero(context)[0]))
+    flags = {name: numbers for name, (numbers, _) in (found.flags | told.flags).items()}
     if "temperature_k" in before.maps:
         scan = before.summary["measured_temperature_k"]
         warm = model_from_description(before.summary["temperature_model"], context.material)
@@ -200,7 +212,10 @@ def _classic(
     prior = prior_stds(model, context.material)
     problem = classic_problem(image, model, prior, settings, context)
     mean, spread = mean_spectrum(problem, context.backend)
-    n_params = len(problem.model.names)
+    n_params, n_free = len(problem.model.names), problem.model.free.size
+    maps = before.maps
+    kept = kept_parameters(problem.model, model, context.material, "covariance" in maps)
+    alone = known_noise(problem, context) is None and kept.size > 0
     outcome = np.full((*chosen.shape, OUTCOMES), np.nan)
     status = np.full(chosen.shape, SINGULAR, np.int64)
     results = [
@@ -208,18 +223,23 @@ def _classic(
         np.full((*chosen.shape, n_params), np.nan),
         outcome,
         status,
-        np.empty((0, 0, 0)),
+        np.full((*chosen.shape, n_free, n_free), np.nan) if alone else np.empty((0, 0, 0)),
     ]
     ended = retry(problem, context.backend, results, chosen, fit_components_mean(problem.model, mean, spread), mean)
-    found = noisy(summarise(problem.model, results), problem, context)
+    found = noisy(summarise(problem.model, results), problem, context, kept)
     values, mode_status = classic_maps(found, model, prior, SHOWN_SIGMA, context)
-    maps = before.maps
+    label = np.asarray(maps["identifiability"].values)  # of the bounds, which stay
+    told = classic_covariance(
+        found, model, context.material, label, electrons_per_unit(context), whole="covariance" in maps
+    )  # fmt: skip
+    values |= told.arrays(0.0)
     was_good = np.isin(np.asarray(maps["status"].values), USABLE)
     old = np.asarray(maps["deviance_per_dof"].values, dtype=float)
     new = values["deviance_per_dof"][0]
     with np.errstate(invalid="ignore"):
         better = ended & (~was_good | ~np.isfinite(old) | (new < old * (1.0 - 1e-6)))
-    return values, {"mode_status": mode_status}, found.fit.status, better
+    flags = {name: numbers for name, (numbers, _) in told.flags.items()}
+    return values, {"mode_status": mode_status, **flags}, found.fit.status, better
 
 
 def _merged(
@@ -240,10 +260,11 @@ def _merged(
     if "temperature_status" in maps:
         summary["temperature_status_counts"] = count_status(maps["temperature_status"].values, TEMPERATURE_STATUS)
     counted = {"mode_status": MODE_STATUS, "identifiability": IDENTIFIABILITY, "interval_kind": INTERVAL_MEANINGS}
+    counted |= {"pair_status": PAIR_STATUS, "area_ratio_status": RATIO_STATUS}
     for name, known in counted.items():
         if name not in maps:
             continue
-        planes = zip(maps["mode"].values, maps[name].values, strict=True)
+        planes = zip(maps[maps[name].dims[0]].values, maps[name].values, strict=True)
         extra = tuple(str(maps[name].attrs["flag_meanings"]).split())[len(known) :]
         summary[f"{name}_counts"] = {str(mode): count_status(plane, (*known, *extra)) for mode, plane in planes}
     return replace(before, maps=maps, summary=summary)

@@ -192,12 +192,14 @@ def status_table(context: StepContext) -> numbers.ReportTable | None:
         labelled = [("", maps["status"])] if "status" in maps else []
         if "mode_status" in maps and "mode" in maps["mode_status"].dims:
             labelled += [(str(mode), maps["mode_status"].sel(mode=mode)) for mode in maps["mode"].values]
+        if "pair_status" in maps:
+            labelled += [(str(pair), maps["pair_status"].sel(pair=pair)) for pair in maps["pair"].values]
         for of_what, flags in labelled:
             counts = flag_counts(flags)
             total = sum(count for _, count in counts)
             there = " · ".join(f"{name} {count} ({percent(count, total)})" for name, count in counts if count)
             rows.append((step, of_what, there, ", ".join(name for name, count in counts if not count)))
-    header = ("step", "mode", "positions of each status", "none of them")
+    header = ("step", "mode or pair", "positions of each status", "none of them")
     return numbers.ReportTable("Status of the positions", header, tuple(rows)) if rows else None
 
 

@@ -243,12 +243,37 @@ def _mode_maps(session: Session) -> Iterator[Layer]:
                     colormap="PuOr", step="fit_peaks", name="shift_mev", mode=mode,
                 )  # fmt: skip
         yield flag_layer(session, part["mode_status"], f"{mode} status", "fit_peaks", "mode_status", mode=mode)
+    yield from _pair_maps(session, maps)
     goodness = np.asarray(maps["deviance_per_dof"].values, dtype=float)
     yield image_layer(
         session, goodness, "χ² per degree of freedom", unit="", limits=robust_limits(goodness), colormap="cividis",
         step="fit_peaks", name="deviance_per_dof",
     )  # fmt: skip
     yield flag_layer(session, maps["status"], "status of the fit", "fit_peaks", "status")
+
+
+def _pair_maps(session: Session, maps: xr.Dataset) -> Iterator[Layer]:
+    """Centroid, splitting and area ratio of every close pair, each with its deviation, and what can be told of the pair."""
+    from phonon_eels.figures.style import robust_limits, std_limits
+
+    if "pair_status" not in maps:
+        return
+    words = {"centroid_mev": "centroid", "splitting_mev": "splitting", "area_ratio": "area ratio"}
+    colours = {"centroid_mev": "viridis", "splitting_mev": "plasma", "area_ratio": "magma"}
+    for pair in (str(name) for name in maps["pair"].values):
+        part = maps.sel(pair=pair, drop=True)
+        for key, word in words.items():
+            name = key if key in part else f"apparent_{key}"
+            title = f"{pair} {'apparent ' if name != key else ''}{word}"
+            values, std = (np.asarray(part[n].values, dtype=float) for n in (name, f"{name}_std"))
+            keywords: dict[str, Any] = {"unit": _unit(part[name].attrs.get("units")), "step": "fit_peaks", "mode": pair}
+            yield image_layer(
+                session, values, title, limits=robust_limits(values), colormap=colours[key], name=name, **keywords
+            )
+            yield image_layer(
+                session, std, f"{title} σ", limits=std_limits(std), colormap="cividis", name=f"{name}_std", **keywords
+            )
+        yield flag_layer(session, part["pair_status"], f"{pair} status", "fit_peaks", "pair_status", mode=pair)
 
 
 def _mean_energy(session: Session, mode: str, values: np.ndarray) -> float:

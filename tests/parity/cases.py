@@ -10,6 +10,7 @@ import numpy as np
 
 from phonon_eels.backends.backgrounds import fit_backgrounds_block
 from phonon_eels.backends.components import fit_components_block
+from phonon_eels.backends.covariance import covariance_block
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.backends.deconvolve import filter_block, lucy_block
 from phonon_eels.backends.resample import resample_block
@@ -114,6 +115,23 @@ def forward_case(kind: str, n: int = 5, frames: bool = False) -> Case:
     results = (25, 26, 27, 28, *((29, 30, 31) if kept else ()), *((34, 35) if shown else ()))
     # The score of an area is about one over its deviation, 60 electrons.
     return Case(fit_block, arguments, results, undetermined=(2,), least_scale=((29, 0.01),))
+
+
+def covariance_case(kind: str, n: int = 5, frames: bool = False) -> Case:
+    """Return the spectra of `forward_case` ("plain" or "gaussian") at estimates: one of them without any, one energy held."""
+    given = forward_case(kind, n, frames).arguments
+    params = given[25].copy()
+    params[1, 0] = np.nan
+    free = given[19].copy()
+    free[0, 9] = 0
+    precision = given[23].copy()
+    precision[9] = 0.4
+    kept = np.array([8, 9, 5])
+    arguments = (
+        *given[:7], np.empty(0) if kind == "gaussian" else given[7], *given[8:19], params, np.zeros(params.shape[1]), given[19], precision, kept,
+        free, given[23], np.full((n, 3, 3), -7.0), np.full(params.shape, -7.0),
+    )  # fmt: skip
+    return Case(covariance_block, arguments, (26, 27))
 
 
 def zero_loss_counts(n: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -236,6 +254,9 @@ CASES: tuple[tuple[str, Callable[[], Case]], ...] = (
     ("forward-intervals", lambda: forward_case("intervals")),
     ("forward-frames", lambda: forward_case("profile", frames=True)),
     ("forward-frames-intervals", lambda: forward_case("intervals", frames=True)),
+    ("covariance", lambda: covariance_case("plain")),
+    ("covariance-gaussian", lambda: covariance_case("gaussian")),
+    ("covariance-frames", lambda: covariance_case("plain", frames=True)),
     ("zero-loss-search", find_case),
     ("zero-loss-score", lambda: score_case(np.float32)),
     ("zero-loss-score-of-integers", lambda: score_case(np.uint16)),

@@ -10,8 +10,16 @@ from tests.parity import ptx
 from tests.parity.cases import CASES
 
 ARCHITECTURES = ((8, 0), (9, 0))
-FRAMES = ("forward-frames", "forward-frames-intervals")
-LARGE = ("forward", "forward-intervals", *FRAMES, "background-power-law", "components")
+FRAMES = ("forward-frames", "forward-frames-intervals", "covariance-frames")
+LARGE = (
+    "forward",
+    "forward-intervals",
+    *FRAMES,
+    "covariance",
+    "covariance-frames",
+    "background-power-law",
+    "components",
+)
 """Kernels that the compiler works on for half a minute and more; the others take seconds."""
 
 pytestmark = pytest.mark.skipif(device.UNDER_SIMULATOR, reason="the simulator compiles nothing")

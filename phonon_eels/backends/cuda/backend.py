@@ -10,7 +10,7 @@ import numpy as np
 
 from phonon_eels.backends.base import WholeArray
 from phonon_eels.backends.cpu import CpuBackend
-from phonon_eels.backends.cuda import classic, components, forward, zero_loss
+from phonon_eels.backends.cuda import classic, components, covariance, forward, zero_loss
 from phonon_eels.backends.cuda.device_memory import call_whole, device_memory, out_of_memory
 from phonon_eels.backends.cuda.find import why_no_cuda
 from phonon_eels.backends.cuda.stream import Call, stream
@@ -27,6 +27,7 @@ BLOCKS_AT_ONCE = 2
 
 CALLS: tuple[tuple[str, Callable[..., Call]], ...] = (
     ("fit_block", forward.fit_call),
+    ("covariance_block", covariance.covariance_call),
     ("find_peaks_block", zero_loss.find_call),
     ("score_block", zero_loss.score_call),
     ("resample_block", classic.resample_call),
