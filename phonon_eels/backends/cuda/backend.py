@@ -57,6 +57,9 @@ class CudaBackend(CpuBackend):
 
     name: Literal["cpu", "cuda"] = "cuda"
 
+    _turn = threading.Lock()
+    """One call of the process is on its device at a time, whoever makes it: the memory model counts on all that is free."""
+
     def __init__(
         self,
         threads: int | None = None,
@@ -70,8 +73,6 @@ class CudaBackend(CpuBackend):
         self.blocks_at_once = self.blocks_in_memory = BLOCKS_AT_ONCE
         self.block_bytes = BLOCK_BYTES
         self._launch = (threads_per_block, largest_batch)
-        # One block at a time is on the device: the memory model counts on all that is free.
-        self._turn = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to a worker as what made it."""

@@ -81,6 +81,11 @@ def workers_backend(
             from phonon_eels.backends.workers.one_gpu import one_gpu_each
 
             client.register_plugin(one_gpu_each(gpus))
+            if (workers or 1) > gpus:
+                log.warning(
+                    "%d workers share %d CUDA devices: what one keeps of a device's memory, the other has not; "
+                    "--workers %d gives each its own", workers, gpus, gpus,
+                )  # fmt: skip
         backend = WorkersBackend(client, device)
         log.info("workers: %d threads in all, blocks of %.0f MB", backend.threads, backend.block_bytes / 1e6)
         yield backend

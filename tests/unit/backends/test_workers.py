@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +188,24 @@ class TestGpus:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
         one_gpu_each(2).setup(SimpleNamespace(name=3))
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
+
+    @pytest.mark.slow
+    def test_a_scan_on_workers_with_simulated_devices(self, repository: Path, tmp_path: Path) -> None:
+        """The whole way of ``--device cuda --workers 3`` on a machine with two devices, which are Numba's simulator."""
+        out = tmp_path / "told.json"
+        environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(repository)}
+        environment.pop("CUDA_VISIBLE_DEVICES", None)
+        command = [sys.executable, "-W", "ignore", "-m", "tests.unit.backends.simulated_gpus", str(out)]
+        done = subprocess.run(command, check=False, env=environment, cwd=repository, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        told = json.loads(out.read_text())
+        assert told["first"] == {"0": "0", "1": "1", "2": "0"}
+        assert told["again"] == told["first"], "a worker that is started again has its device again"
+        assert told["kinds"] == ["CudaBackend"]
+        assert set(told["seen"]) <= {"0", "1"}
+        assert told["n_blocks"] >= 3
+        assert told["off"] < 1e-12
+        assert [words for words in told["said"] if "3 workers share 2 CUDA devices" in words]
 
     @pytest.mark.parametrize(("device", "asked"), [("cpu", False), ("cuda", True)])
     def test_a_job_of_slurm_asks_for_one(self, device: str, asked: bool) -> None:
