@@ -23,6 +23,8 @@ class Backend(Protocol):
 
     name: Literal["cpu", "cuda"]
     threads: int
+    shares_memory: bool
+    """Whether functions given to `map_rows` may write to arrays of the caller."""
 
     def run(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a kernel over a block of spectra: ``block(*args, **kwargs)`` on the processor, its twin on the GPU.

@@ -27,6 +27,7 @@ class CpuBackend:
     """Runs blocks of rows in `threads` threads."""
 
     name: Literal["cpu", "cuda"] = "cpu"
+    shares_memory: bool = True
 
     at_once_bytes: float = 0.0
     """`map_cube` computes cubes up to this size at once if its arrays are in memory: a small step is done before Dask is loaded."""

@@ -106,11 +106,21 @@ def run_positions(
     start = shared or no_start(n_params)
     per_row = np.full(problem.counts.shape[0], problem.counts.shape[1]) if flags is None else flags.sum(axis=1)
     before = np.concatenate([[0], np.cumsum(per_row)])
-    n_all = int(before[-1])
-    whole = [
-        np.empty((n_all, n_params)), np.empty((n_all, n_params)), np.empty((n_all, OUTCOMES)), np.empty(n_all, np.int64),
-        np.empty((n_all, n_free, n_free) if covariance else (1, 0, 1)),
-    ]  # fmt: skip
+
+    def results(n: int) -> list[np.ndarray]:
+        matrix = np.empty((n, n_free, n_free) if covariance else (1, 0, 1))
+        return [
+            np.empty((n, n_params)),
+            np.empty((n, n_params)),
+            np.empty((n, OUTCOMES)),
+            np.empty(n, np.int64),
+            matrix,
+        ]
+
+    whole = results(int(before[-1]))
+    kept = 5 if covariance else 4
+    # Fresh memory costs a tenth of a fit with its covariance: none is taken for blocks of which the results need not travel.
+    in_place = whole if backend.shares_memory else None
 
     def block(
         first_row: int, counts: np.ndarray, bad: np.ndarray | None, variance: np.ndarray | None
@@ -119,23 +129,22 @@ def run_positions(
         chosen = None if flags is None else flags[rows]
         y = _spectra(counts, chosen)
         wrong, spread = (None if a is None else _spectra(a, chosen) for a in (bad, variance))
-        n = len(y)
-        params, std = np.empty((n, n_params)), np.empty((n, n_params))
+        low, high = before[rows.start], before[rows.stop]
+        found = results(high - low) if in_place is None else [*[a[low:high] for a in in_place[:kept]], *in_place[kept:]]
+        params, std, outcome, status, matrix = found
         if starts is not None:
-            params[:] = starts.reshape(-1, n_params)[before[rows.start] : before[rows.stop]]
-        outcome, status = np.empty((n, OUTCOMES)), np.empty(n, np.int64)
-        matrix = np.empty((n, n_free, n_free) if covariance else (1, 0, 1))
+            params[:] = starts.reshape(-1, n_params)[low:high]
         backend.run(
             fit_components_block, y, _or_none(wrong, bool, 2), _or_none(spread, float, 2), problem.mask, problem.first, problem.gain, problem.dark_level,
             problem.likelihood, problem.shift_e, model.table, model.owner, model.affine, model.bounds, model.axis,
             model.channel_mev, model.index, n_free, problem.tolerance, problem.max_evaluations, start.mean, start.projection,
             start.pairs, start.series, start.params, model.amplitude, params, std, matrix, outcome, status,
         )  # fmt: skip
-        return [params, std, outcome, status, matrix]
+        return [] if in_place is not None else found
 
-    def take(first_row: int, part: list[np.ndarray]) -> None:
+    def take(first_row: int, found: list[np.ndarray]) -> None:
         low = before[first_row]
-        for target, source in zip(whole[: 5 if covariance else 4], part, strict=False):
+        for target, source in zip(whole[:kept], found, strict=False):
             target[low : low + len(source)] = source
 
     backend.map_rows(block, [problem.counts, problem.bad, problem.variance], progress=progress, take=take)

@@ -172,10 +172,31 @@ def add_squares(tile: np.ndarray, i: np.ndarray, out: np.ndarray) -> int:
     return 0
 
 
+@inlined(reducing=False)
+def put_negative(t: np.ndarray, a: int, b: int, out: np.ndarray) -> int:
+    """Write the negative of a tile at row a and column b of a symmetric matrix, and its transpose."""
+    n = out.shape[0]
+    if a + 4 <= n and b + 4 <= n:
+        w, x, y, z = out[a], out[a + 1], out[a + 2], out[a + 3]
+        w[b], w[b + 1], w[b + 2], w[b + 3] = -t[0], -t[1], -t[2], -t[3]
+        x[b], x[b + 1], x[b + 2], x[b + 3] = -t[4], -t[5], -t[6], -t[7]
+        y[b], y[b + 1], y[b + 2], y[b + 3] = -t[8], -t[9], -t[10], -t[11]
+        z[b], z[b + 1], z[b + 2], z[b + 3] = -t[12], -t[13], -t[14], -t[15]
+        w, x, y, z = out[b], out[b + 1], out[b + 2], out[b + 3]
+        w[a], w[a + 1], w[a + 2], w[a + 3] = -t[0], -t[4], -t[8], -t[12]
+        x[a], x[a + 1], x[a + 2], x[a + 3] = -t[1], -t[5], -t[9], -t[13]
+        y[a], y[a + 1], y[a + 2], y[a + 3] = -t[2], -t[6], -t[10], -t[14]
+        z[a], z[a + 1], z[a + 2], z[a + 3] = -t[3], -t[7], -t[11], -t[15]
+        return 0
+    for i in range(min(4, n - a)):
+        for j in range(min(4, n - b)):
+            out[a + i, b + j] = out[b + j, a + i] = -t[4 * i + j]
+    return 0
+
+
 @kernel
 def whole_inverse(unit: np.ndarray, blocks: int, inverse: np.ndarray, work: np.ndarray, covariance: np.ndarray) -> int:
     """Write L⁻ᵀ D⁻¹ L⁻¹ from L⁻¹; `work` is scratch as `unit`."""
-    n = covariance.shape[0]
     for i in range(blocks):
         for j in range(i, blocks):
             tile = work[i * blocks + j]
@@ -183,11 +204,10 @@ def whole_inverse(unit: np.ndarray, blocks: int, inverse: np.ndarray, work: np.n
                 tile[e] = 0.0
             for k in range(j, blocks):
                 subtract_product(unit[k * blocks + i], inverse[4 * k :], unit[k * blocks + j], tile)
-            for a in range(4 * i, min(4 * i + 4, n)):
-                for b in range(4 * j, min(4 * j + 4, n)):
-                    value = -tile[4 * (a - 4 * i) + b - 4 * j]
-                    covariance[a, b] = value
-                    covariance[b, a] = value
+            if i == j:  # symmetric to the last bit
+                tile[4], tile[8], tile[9] = tile[1], tile[2], tile[6]
+                tile[12], tile[13], tile[14] = tile[3], tile[7], tile[11]
+            put_negative(tile, 4 * i, 4 * j, covariance)
     return 0
 
 

@@ -32,6 +32,7 @@ class Stoppable:
         """Wrap the backend that does the work; `stop` is set by whoever cancels."""
         self._backend, self._stop = backend, stop
         self.name, self.threads = backend.name, backend.threads
+        self.shares_memory = backend.shares_memory
 
     def check(self) -> None:
         """Raise `Stopped` once it was cancelled."""

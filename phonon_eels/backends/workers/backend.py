@@ -37,6 +37,8 @@ class WorkersBackend(CpuBackend):
         "cuda": the kernels run on each worker's GPU, and on this machine's where a step calls one itself.
     """
 
+    shares_memory = False
+
     def __init__(self, client: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         super().__init__(max(1, sum(int(worker["nthreads"]) for worker in workers)))
