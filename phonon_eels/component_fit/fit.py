@@ -227,11 +227,13 @@ def _backend(backend: Backend | None) -> Backend:
 
 
 def _cube(array: Any) -> Any:
-    """Return (rows, columns, channels) of whatever was given; scalars and None as they are."""
+    """Return (rows, columns, channels) of whatever was given, in the processor's own byte order; scalars and None as they are."""
     if array is None or np.ndim(array) == 0:
         return array
     if not hasattr(array, "dtype"):
         array = np.asarray(array)
+    if not array.dtype.isnative:  # as files of other machines have it, which no kernel takes
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.ndim > 3:
         raise DataError(f"an array has shape {array.shape}; (rows, columns, channels) are fitted")
     return array[(None,) * (3 - array.ndim)] if array.ndim == 1 else (array[:, None, :] if array.ndim == 2 else array)

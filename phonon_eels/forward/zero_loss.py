@@ -55,7 +55,11 @@ def search_peaks(
     def search(first_row: int, counts: np.ndarray, bad: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         rows, columns, n = counts.shape
         flat = np.ascontiguousarray(counts, dtype=float).reshape(-1, n)
-        mask = np.empty((0, 0), bool) if bad is None else np.ascontiguousarray(bad, dtype=bool).reshape(-1, n)
+        if (
+            bad is not None
+        ):  # the median of a channel and its neighbours must not take what is masked for one of the three
+            flat = np.where(np.asarray(bad, dtype=bool).reshape(-1, n), np.nan, flat)
+        mask = np.empty((0, 0), bool)
         out = np.full((rows * columns, 3), np.nan)
         status = np.empty(rows * columns, np.int64)
         backend.run(find_peaks_block, flat, mask, channels.start, channels.stop, 1, dark, out, status)
@@ -251,7 +255,7 @@ def score_zero_loss(
 
     def score(_: int, counts: np.ndarray, bad: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         rows, columns, n = counts.shape
-        flat = np.ascontiguousarray(counts).reshape(-1, n)
+        flat = np.ascontiguousarray(counts, dtype=counts.dtype.newbyteorder("=")).reshape(-1, n)
         mask = np.empty((0, 0), bool) if bad is None else np.ascontiguousarray(bad, dtype=bool).reshape(-1, n)
         out, status = np.empty((rows * columns, 9)), np.empty(rows * columns, np.int64)
         backend.run(

@@ -1,12 +1,16 @@
 """The decorator of all kernels."""
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+from phonon_eels import backends, kernels
 from phonon_eels.kernels import device
 from phonon_eels.kernels.likelihood import dot
 from phonon_eels.kernels.linear import cholesky
@@ -28,6 +32,23 @@ def test_kernels_are_compiled_release_the_lock_and_divide_like_numpy():
     assert options["nogil"]
     assert options["error_model"] == "numpy"
     assert not options.get("parallel", False)
+
+
+@pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
+def test_no_kernel_starts_threads_or_keeps_the_lock():
+    """Numba's own threads are not safe in Dask's (its workqueue layer crashes): blocks of rows are the one level of parallelism."""
+    seen = 0
+    for package in (kernels, backends):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if ".cuda" in found.name or ".workers" in found.name:
+                continue
+            module = importlib.import_module(found.name)
+            for name, thing in vars(module).items():
+                if isinstance(thing, Dispatcher):
+                    seen += 1
+                    assert thing.targetoptions["nogil"], f"{found.name}.{name}"
+                    assert not thing.targetoptions.get("parallel", False), f"{found.name}.{name}"
+    assert seen > 60
 
 
 @pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
