@@ -220,6 +220,9 @@ class FitPeaks(Frozen):
     """Modes whose area is below this many of its standard deviations have intervals by profile likelihood; 0: none has."""
     covariance_maps: bool = False
     """Also write the covariance matrix of all fitted parameters of every position: 8 bytes times their number squared, 2 to 3 kB."""
+    scale_std_by_chi2: bool = False
+    """Multiply deviations, intervals and covariances of every position by the root of its chi-squared per degree of freedom (covariances by
+    the whole of it): only where the noise is known in proportion alone, for it takes misfit of the model for noise."""
     max_iterations: int = Field(default=40, ge=1, le=1000)
     gain_side: bool = True
     """Forward: include the energy-gain side, tied by detailed balance."""

@@ -58,7 +58,8 @@ def classic_covariance(
     matrix = found.covariance * scale[:, None] * scale
     pairs = pairs_in(material, model.mode_names)
     told = _pairs(found, model, pairs, matrix, label, per_unit) if pairs else None
-    return Told(_bounds(found, model, per_unit), told, _whole(found, matrix) if whole else None)
+    ratio = np.where(found.fit.usable, found.fit.pearson_chi2 / np.maximum(found.chi2_mean, 1.0), np.nan)
+    return Told(_bounds(found, model, per_unit), told, _whole(found, matrix) if whole else None, ratio)
 
 
 def _is_amount(fitted: ComponentModel, number: int) -> bool:

@@ -53,11 +53,14 @@ class Told:
         Of the close pairs, None where the material has none.
     covariance
         Of all parameters, None if not asked for.
+    chi2_ratio
+        Pearson's chi-squared over what the noise lets it be on average, (rows, columns); NaN where the fit failed.
     """
 
     bounds: Values
     pairs: PairMaps | None
     covariance: CovarianceMaps | None
+    chi2_ratio: np.ndarray
 
     def add_to(self, maps: xr.Dataset, zero_mev: float) -> None:
         """Write pairs and covariance into the maps of the step; energies count from `zero_mev`."""

@@ -22,6 +22,7 @@ from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
+from phonon_eels.steps.chi2_scale import SENTENCE, scaled_by_chi2, tell_scale
 from phonon_eels.steps.covariance_maps import Told
 from phonon_eels.steps.maps import add_flags, count_status, flag_summary, quantity, scan_dataset
 from phonon_eels.steps.peak_maps import PeakMaps, from_zero, limit_maps, peak_maps, with_bins
@@ -112,10 +113,14 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         noise_told, sentence = {}, ""
     if not good.any():
         raise DataError("no position could be fitted; look at the mean spectrum and at fit_peaks.window_mev")
+    if settings.scale_std_by_chi2:
+        found, told = scaled_by_chi2(found, told)
     values = found.values | told.bounds
     maps = scan_dataset(image, values, fit_status, meanings, modes=model.mode_names)
     add_flags(maps, found.flags, "mode")
     told.add_to(maps, true_zero(context)[0])
+    if settings.scale_std_by_chi2:
+        tell_scale(maps)
     warm_told, warm_words = _add_temperatures(maps, single, warm or model, settings)
     typical = np.nanmedian(held.params[good], axis=0)
     follows, by_vacuum = sensitivities(model, typical), vacuum_deviations(model, typical)
@@ -309,6 +314,8 @@ def _messages(
         messages.append("fit_peaks.bin_to_std_mev is of the forward route: nothing was binned")
     if settings.thermometry_positions and context.route == "classic":
         messages.append("fit_peaks.thermometry_positions is of the forward route: no temperature was measured")
+    if settings.scale_std_by_chi2:
+        messages.append(f"deviations of positions are {SENTENCE}; statuses, bounds and tables are not")
     bad = int(np.count_nonzero(~good if image.masked is None else ~good & ~image.masked))
     if bad:
         messages.append(f"{bad} of {good.size} positions could not be fitted; the status map says why")

@@ -79,7 +79,8 @@ def position_covariance(
         image, model, alignment, fit, backend, kept, take, prior_std_mev=prior_std_mev, with_held=True
     )  # fmt: skip
     covariance = _whole(image, model, alignment, fit, good, prior_std_mev, backend) if whole else None
-    return Told(bounds, _joined(blocks) if pairs else None, covariance)
+    ratio = np.where(good, fit.pearson_chi2 / np.maximum(fit.chi2_mean - fit.chi2_taken, 1.0), np.nan)
+    return Told(bounds, _joined(blocks) if pairs else None, covariance, ratio)
 
 
 def _pairs_of(

@@ -23,11 +23,12 @@ from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, SINGULAR
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
 from phonon_eels.steps.align_zlp import alignment_of
+from phonon_eels.steps.chi2_scale import scaled_by_chi2
 from phonon_eels.steps.classic_covariance import classic_covariance, kept_parameters
 from phonon_eels.steps.classic_peaks import classic_maps, classic_problem, electrons_per_unit, known_noise, noisy
 from phonon_eels.steps.maps import count_status
 from phonon_eels.steps.pair_maps import PAIR_STATUS, RATIO_STATUS
-from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, Values, from_zero, peak_maps
+from phonon_eels.steps.peak_maps import IDENTIFIABILITY, MODE_STATUS, PeakMaps, Values, from_zero, peak_maps
 from phonon_eels.steps.peak_tables import local_maps, true_zero
 from phonon_eels.steps.position_covariance import position_covariance
 from phonon_eels.steps.position_fits import SEEN_SIGMA, prior_stds
@@ -149,6 +150,8 @@ def _forward(
         image, model, alignment, best, context.material, good, found.identifiability, prior, context.backend,
         whole="covariance" in before.maps,
     )  # fmt: skip
+    if settings.scale_std_by_chi2:
+        found, told = scaled_by_chi2(found, told)
     found = from_zero(found, true_zero(context)[0])
     found.values.update(told.arrays(true_zero(context)[0]))
     flags = {name: numbers for name, (numbers, _) in (found.flags | told.flags).items()}
@@ -232,6 +235,10 @@ def _classic(
     told = classic_covariance(
         found, model, context.material, label, electrons_per_unit(context), whole="covariance" in maps
     )  # fmt: skip
+    if settings.scale_std_by_chi2:
+        plain = PeakMaps(values, {}, mode_status, label, np.empty(0))
+        scaled, told = scaled_by_chi2(plain, told)
+        values = scaled.values
     values |= told.arrays(0.0)
     was_good = np.isin(np.asarray(maps["status"].values), USABLE)
     old = np.asarray(maps["deviance_per_dof"].values, dtype=float)

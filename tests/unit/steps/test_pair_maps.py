@@ -278,6 +278,14 @@ def test_pairs_of_positions_fitted_again(route, request):
         scale = result.maps[f"{name}_std"].values[..., *place] if limit else 1.0
         np.testing.assert_allclose(new, old, rtol=0.05 if limit is None else 0.0, atol=(limit or 1e-9) * np.max(scale))
     assert again.summary["pair_status_counts"] == result.summary["pair_status_counts"]
+    if route == "classic":
+        rescaled = settings.model_copy(update={"scale_std_by_chi2": True})
+        new = refit_peaks(spoilt(result, place), image, rescaled, context, "status == max_iterations")[0].maps
+        root = np.sqrt(again.maps["deviance_per_dof"].values[place])
+        for name in ("apparent_centroid_mev_std", "area_e_std"):
+            np.testing.assert_allclose(
+                new[name].values[..., *place], root * again.maps[name].values[..., *place], rtol=1e-9
+            )
     assert chosen_positions(result.maps, f"BiO38_CuO42.{prefix}centroid_mev > 0").all()
 
 
@@ -309,3 +317,39 @@ def test_classic_pairs_and_covariance(classic):
             shown = np.isfinite(std)
             np.testing.assert_allclose(diagonal.values[shown], std.values[shown], rtol=1e-6)
     assert str(matrix["parameter_unit"].sel(parameter="background.value").values) == "electrons/channel"
+
+
+# Rescaled by chi-squared ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ["forward", "classic"])
+def test_deviations_are_rescaled_by_chi_squared_only_when_asked(route, request):
+    if route == "forward":
+        (settings, context, plain), image = request.getfixturevalue("fitted"), request.getfixturevalue("scan").image
+    else:
+        image, context, settings, plain = request.getfixturevalue("classic")
+    scaled = fit_peaks(image, settings.model_copy(update={"scale_std_by_chi2": True}), context)
+    chi2 = plain.maps["deviance_per_dof"].values
+    multiplied = set()
+    for name, variable in plain.maps.data_vars.items():
+        new = scaled.maps[name]
+        if name.endswith("_std") and not name.endswith("_naive_std"):
+            np.testing.assert_allclose(new, variable * np.sqrt(chi2), rtol=1e-9, err_msg=name)
+            multiplied.add(name)
+        elif name == "covariance":
+            np.testing.assert_allclose(new, variable * chi2, rtol=1e-9)
+        elif name.endswith(("68", "95")):
+            middle = plain.maps[name.rpartition("_")[0]]
+            moved = np.asarray(middle + (variable - middle) * np.sqrt(chi2))
+            kept = np.isclose(new, variable, rtol=1e-12, equal_nan=True)
+            assert (np.isclose(new, moved, rtol=1e-9, equal_nan=True) | kept).all(), name
+            assert not kept.all()
+        else:
+            np.testing.assert_array_equal(new, variable, err_msg=name)
+            assert "scaled" not in new.attrs
+            continue
+        assert "scale_std_by_chi2" in new.attrs["scaled"]
+        assert "scaled" not in variable.attrs
+    assert {"area_e_std", "area_ratio_std"} < multiplied
+    assert any("scale_std_by_chi2" in message for message in scaled.messages)
+    assert not any("scale_std_by_chi2" in message for message in plain.messages)
