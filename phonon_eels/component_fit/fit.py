@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from phonon_eels.backends.base import Backend, Progress
+from phonon_eels.backends.cpu import CpuBackend
+from phonon_eels.component_fit.memory import expected_bytes
 from phonon_eels.component_fit.model import Component, build_model
 from phonon_eels.component_fit.passes import (
     MAX_EVALUATIONS,
@@ -25,6 +28,8 @@ from phonon_eels.component_fit.where import positions_where
 from phonon_eels.errors import ConfigError, DataError
 from phonon_eels.kernels.component_fit import OUTCOMES
 from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
+
+log = logging.getLogger(__name__)
 
 
 def fit_components(
@@ -210,6 +215,9 @@ def fit_problem(
     start: np.ndarray | None = None,
 ) -> ComponentFit:  # fmt: skip
     """Fit every position of a problem; `start` (parameters,) instead of the fit of the mean spectrum."""
+    if type(backend) is CpuBackend:
+        most = expected_bytes(problem.counts, problem.model, covariance, backend)
+        log.debug("fit of components: at most %.0f MB of arrays beside the program", most / 1e6)
     mean, spread = mean_spectrum(problem, backend)
     params = fit_mean(problem.model, mean, spread) if start is None else problem.model.with_tied(start)
     shared = shared_start(problem.model, params, spread)
@@ -221,8 +229,6 @@ def fit_problem(
 
 
 def _backend(backend: Backend | None) -> Backend:
-    from phonon_eels.backends.cpu import CpuBackend
-
     return CpuBackend() if backend is None else backend
 
 
