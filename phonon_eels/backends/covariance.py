@@ -17,14 +17,20 @@ Array = np.ndarray
 
 @kernel
 def chosen_index(chosen: Array, index: Array, place: Array) -> int:
-    """Write the numbers of the parameters that are chosen, and where each stands among them (-1: nowhere); return how many."""
+    """Write the numbers of the parameters that are chosen, and where each stands among them (-1: nowhere); return how many.
+
+    One that follows another (`least_squares.fit_one`) stands where that one does.
+    """
     n_index = 0
     for k in range(chosen.shape[0]):
         place[k] = -1
-        if chosen[k]:
+        if chosen[k] > 0:
             index[n_index] = k
             place[k] = n_index
             n_index += 1
+    for k in range(chosen.shape[0]):
+        if chosen[k] < 0:
+            place[k] = place[-chosen[k] - 1]
     return n_index
 
 
@@ -85,7 +91,7 @@ def covariance_position(
         own[k] = params[p, k]
     correction_lines(own, tables, first_node_mev, node_step_mev, dispersion_mev, corrections, work)
     assess(
-        own, z, var, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+        own, included[p], z, var, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
         first_node_mev, node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors, work, bits,
     )  # fmt: skip
     weight, residual, gradient, std, place = vectors[1], vectors[2], columns[0], columns[1], index[1]
@@ -104,8 +110,9 @@ def covariance_position(
         rows, weight, shift_e, independent, index[0], n_index, bound_precision, matrices, vectors[4], std
     )
     if taken >= 0.0:
-        for a in range(n_index):
-            bound[p, index[0, a]] = std[index[0, a]]
+        for k in range(own.shape[0]):
+            if place[k] >= 0:
+                bound[p, k] = std[index[0, place[k]]]
     return 0
 
 
@@ -124,7 +131,7 @@ def covariance_block(
     background: Array, kind: int, factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float,
     params: Array,  # (positions, parameters) estimates; a first one that is not finite: leave out
     prior_mean: Array,  # (parameters,)
-    included: Array,  # (positions, parameters) which have a part in the covariance
+    included: Array,  # (positions, parameters) which have a part in the covariance, and which follow another, as `fit_one` has it
     prior_precision: Array,
     kept: Array,  # (kept,) numbers of the parameters whose covariance is written
     free: Array,  # (positions, parameters) which are marginalised in the bounds

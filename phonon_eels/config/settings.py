@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from phonon_eels.config.base import Fraction, Frozen, NonNegative, Positive, Window
 from phonon_eels.config.frames import RegisterFrames
+from phonon_eels.config.recipe import PeakRecipe
 
 
 class AcquisitionSettings(Frozen):
@@ -194,13 +195,13 @@ class Deconvolve(Frozen):
     """Fourier ratio: FWHM of the Gaussian the result is seen through."""
 
 
-class FitPeaks(Frozen):
+class FitPeaks(PeakRecipe):
     """Energies, areas and widths of the material's modes at every position, with standard deviations."""
 
     window_mev: Window | None = None
     """Fitted energy range; default: forward −60 … 115 meV cut at the axis, classic the range the modes need."""
     line_shape: Literal["oscillator", "lorentzian", "gaussian", "pseudo_voigt", "voigt"] = "oscillator"
-    """Intrinsic shape. oscillator: damped harmonic, thermal occupation inside the model; the last two: classic route only."""
+    """Intrinsic shape. oscillator: damped harmonic. Forward: the thermal occupation inside the model, whatever the shape."""
     background: Literal[
         "none", "constant", "linear", "exponential", "power_law", "double_exponential", "exp_polynomial"
     ] = "constant"
@@ -363,17 +364,11 @@ class Settings(Frozen):
 
     @model_validator(mode="after")
     def _route_knows_the_shapes(self) -> Settings:
-        if self.route == "forward":
-            if self.fit_peaks.line_shape in ("pseudo_voigt", "voigt"):
-                raise ValueError(
-                    f"fit_peaks.line_shape = {self.fit_peaks.line_shape} belongs to route = classic; "
-                    "on the forward route choose oscillator, lorentzian or gaussian"
-                )
-            if self.fit_peaks.background == "double_exponential":
-                raise ValueError(
-                    "fit_peaks.background = double_exponential belongs to route = classic; on the forward route the "
-                    "zero-loss tail is in the model, choose exponential, exp_polynomial or a simpler one"
-                )
+        if self.route == "forward" and self.fit_peaks.background == "double_exponential":
+            raise ValueError(
+                "fit_peaks.background = double_exponential belongs to route = classic; on the forward route the "
+                "zero-loss tail is in the model, choose exponential, exp_polynomial or a simpler one"
+            )
         return self
 
     @model_validator(mode="after")

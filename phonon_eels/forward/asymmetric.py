@@ -8,9 +8,9 @@ import numpy as np
 
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.forward.mean import LOG_FWHM_STD, MODEL_ERROR, MeanModel
-from phonon_eels.forward.model import ForwardModel, rebuilt, tabulated_shape
-from phonon_eels.kernels.lineshapes import LineShape
+from phonon_eels.forward.mean import MODEL_ERROR, MeanModel
+from phonon_eels.forward.model import ForwardModel, rebuilt
+from phonon_eels.kernels.lineshapes import EVEN_SHARE, LineShape
 from phonon_eels.kernels.response import FineGrid, build_mode_tables
 
 LARGEST = 0.9
@@ -39,10 +39,17 @@ class AsymmetricGrid(FineGrid):
         self._maximum = _maximum(asymmetry)
         self.response = grid.response  # type: ignore[method-assign]
 
-    def line(self, mode_mev: float, fwhm_mev: float, thermal_mev: float | None, shape: LineShape) -> np.ndarray:
+    def line(
+        self,
+        mode_mev: float,
+        fwhm_mev: float,
+        thermal_mev: float | None,
+        shape: LineShape,
+        lorentzian_share: float = EVEN_SHARE,
+    ) -> np.ndarray:
         """Return a mode's line on the fine grid, with unit area on the loss side; see `FineGrid.line`."""
         centre = mode_mev - self._maximum * fwhm_mev
-        line = self._grid.line(centre, fwhm_mev, thermal_mev, shape)
+        line = self._grid.line(centre, fwhm_mev, thermal_mev, shape, lorentzian_share)
         line = line * (1.0 + self.asymmetry * np.tanh((np.abs(self.energies_mev) - centre) / fwhm_mev))
         loss = float(line[self.energies_mev > 0.0].sum() + 0.5 * line[self.energies_mev == 0.0].sum())
         return np.asarray(line / (loss * self.step_mev))
@@ -101,13 +108,12 @@ def asymmetric_model(
     )
     plain = own.grid
     x, low, high = own.start_and_bounds(False)
-    modes = len(own.modes)
-    expected, prior_std = (
-        np.array([getattr(mode, key) for mode in own.modes]) for key in ("energy_mev", "prior_energy_std_mev")
-    )
-    x[:modes] = model.mode_energies_mev
+    x[: own.n_energies] = model.mode_energies_mev[own.free_modes]
     for m, group in enumerate(own.width_group):
-        x[modes + group] = np.log(model.fwhm_mev[m] / own.modes[m].fwhm_mev)
+        if group >= 0:
+            x[own.n_energies + group] = np.log(model.fwhm_mev[m] / own.modes[m].fwhm_mev)
+    if own.shares:
+        x[own.n_energies + own.n_groups] = model.lorentzian_share
     if own.background.nonlinear:
         x[x.size - own.background.nonlinear :] = model.background_shape[: own.background.nonlinear]
     std = np.sqrt(variance_e + (MODEL_ERROR * np.abs(mean_e)) ** 2)
@@ -116,11 +122,7 @@ def asymmetric_model(
     def residuals(y: np.ndarray) -> np.ndarray:
         own.grid = AsymmetricGrid(plain, float(y[-1])) if y.size > x.size else plain
         coefficients, columns = own.solve(y[: x.size], mean_e, std)
-        priors = [
-            (y[:modes] - expected) / (3.0 * prior_std),
-            y[modes : modes + own.n_groups] / LOG_FWHM_STD,
-            y[x.size :] / ASYMMETRY_STD,
-        ]
+        priors = own.away_from_prior(y[: x.size]), y[x.size :] / ASYMMETRY_STD
         return np.concatenate([(mean_e - coefficients @ columns) / std, *priors])
 
     inside = np.clip(x, low + 1e-3 * (high - low), high - 1e-3 * (high - low))
@@ -130,12 +132,12 @@ def asymmetric_model(
     before = own.unpack(without)
     moved, factor, asymmetry = energies - before[0], widths / before[1], float(found[-1])
     other = rebuilt(
-        model, settings, material, thermal_mev, np.clip(model.mode_energies_mev + moved, *model.bounds_mev.T),
+        model, settings, material, thermal_mev, model.inside(model.mode_energies_mev + moved),
         model.fwhm_mev * factor,
     )  # fmt: skip
     tables = build_mode_tables(
         AsymmetricGrid(plain, asymmetry), other.zero_loss, other.bounds_mev, other.fwhm_mev, thermal_mev,
-        tabulated_shape(settings),
+        settings.line_shape, model.lorentzian_share,
     )  # fmt: skip
     return AsymmetricModel(replace(other, tables=tables), asymmetry, other.mode_energies_mev - model.mode_energies_mev)
 

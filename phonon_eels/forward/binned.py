@@ -12,7 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from phonon_eels.forward.information import inverse_or_large
+from phonon_eels.forward.information import inverse_or_large, of_all_energies
+from phonon_eels.forward.pooled import gathered
+from phonon_eels.forward.recipe import Recipe
 from phonon_eels.forward.scan import ScanFit
 
 Along = Literal["both", "rows", "columns"]
@@ -49,7 +51,12 @@ class _Level:
 
 
 def binned_energies(
-    held: ScanFit, usable: np.ndarray, bounds_mev: np.ndarray, target_std_mev: float, along: Along = "both"
+    held: ScanFit,
+    usable: np.ndarray,
+    bounds_mev: np.ndarray,
+    target_std_mev: float,
+    along: Along = "both",
+    recipe: Recipe | None = None,
 ) -> BinnedEnergies:
     """Put positions together until the energy of each mode is known to the target, mode by mode.
 
@@ -70,12 +77,16 @@ def binned_energies(
         Wanted standard deviation.
     along
         Bins grow along both directions, or along rows or columns only (so that they stay inside a plane of atoms).
+    recipe
+        Energies that are tied are those of one parameter; those that are fixed are none, and have no energy of bins.
 
     References
     ----------
     Binning to a wanted precision: Sanders and Fabian 2001, doi:10.1046/j.1365-8711.2001.04410.x; the tree is ours.
     """
-    levels = _pyramid(held, usable, along)
+    if recipe is None:
+        recipe = Recipe(np.arange(held.n_modes), np.zeros(held.n_modes))
+    levels = _pyramid(held, usable, along, recipe)
     shape, modes = usable.shape, held.n_modes
     energy, std = np.full((2, *shape, modes), np.nan)
     count = np.zeros((*shape, modes))
@@ -93,7 +104,7 @@ def binned_energies(
             target[final] = fine[final]
         if k > 0:
             active = _spread(divided, level.count.shape, levels[k - 1].count.shape)
-    known = usable[..., None] & np.isfinite(std)
+    known = usable[..., None] & np.isfinite(std) & ~recipe.fixed
     inside = (energy >= bounds_mev[:, 0]) & (energy <= bounds_mev[:, 1])
     status = np.where(known, np.where(inside, np.where(std <= target_std_mev, 0, 1), 2), 3)
     told = status <= 1
@@ -106,28 +117,30 @@ def binned_energies(
     return BinnedEnergies(*(np.moveaxis(field, 2, 0) for field in fields))
 
 
-def _pyramid(held: ScanFit, usable: np.ndarray, along: Along) -> list[_Level]:
+def _pyramid(held: ScanFit, usable: np.ndarray, along: Along, recipe: Recipe) -> list[_Level]:
     """Return bins of 1, 2, 4 … positions a side, the last of which holds the whole scan (along `along`)."""
-    assert held.score is not None
-    assert held.information is not None
-    modes = held.n_modes
+    told = gathered(held, recipe.design)
+    assert told.score is not None
+    assert told.information is not None
     tall, wide = _factors(along)
-    information = np.where(usable[..., None, None], np.nan_to_num(held.information[..., :modes, :modes]), 0.0)
-    taken_at = np.nan_to_num(held.energies())
-    score = np.where(usable[..., None], np.nan_to_num(held.score[..., :modes]), 0.0)
+    information = np.where(usable[..., None, None], told.information, 0.0)
+    taken_at = np.nan_to_num(held.energies()[..., recipe.free_modes])
+    score = np.where(usable[..., None], told.score, 0.0)
     score = score + np.einsum("rcij,rcj->rci", information, taken_at)
     fields = [score, information, usable.astype(float)]
-    levels = [_level(*fields)]
+    levels = [_level(fields[0], fields[1], fields[2], recipe)]
     while fields[2].shape[0] * (tall > 1) > 1 or fields[2].shape[1] * (wide > 1) > 1:
         fields = [_blocks(field, along).sum(axis=(1, 3)) for field in fields]
-        levels.append(_level(*fields))
+        levels.append(_level(fields[0], fields[1], fields[2], recipe))
     return levels
 
 
-def _level(score: np.ndarray, information: np.ndarray, count: np.ndarray) -> _Level:
+def _level(score: np.ndarray, information: np.ndarray, count: np.ndarray, recipe: Recipe) -> _Level:
     """Solve for the energies of bins; what the data do not tell has an infinite deviation."""
+    design = recipe.design
     covariance, told = inverse_or_large(information)
-    energy = np.einsum("...ij,...j->...i", covariance, score)
+    energy = recipe.of_free(np.einsum("...ij,...j->...i", covariance, score))
+    covariance, told = of_all_energies(covariance, told, design)
     std = np.sqrt(np.where(told, np.diagonal(covariance, axis1=-2, axis2=-1), np.inf))
     return _Level(energy, std, count)
 

@@ -25,7 +25,8 @@ class PositionCovariance:
     kept
         Numbers of the parameters in `covariance`, in the order of `kernels.forward`.
     covariance
-        (rows, columns, kept, kept), in the product of the parameters' units; NaN where one has no deviation there.
+        (rows, columns, kept, kept), in the product of the parameters' units; NaN where one has no deviation there, 0 for an energy
+        that a recipe fixes.
     bound
         (rows, columns, parameters) Cramér-Rao bounds, everything else that is fitted marginalised, without prior on the
         modes; NaN where the data do not determine a parameter.
@@ -97,10 +98,14 @@ def fit_covariance(
             alignment.channel[here].ravel(), gain, dark, model.shift_e, model.lags, model.likelihood, model.first_channel,
             model.energies_mev, model.dispersion_mev, own_reference(reference, here), model.background.rows,
             model.background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev,
-            usable, model.prior_mean(), _flags(included, n), precision, kept, _flags(free, n),
+            usable, model.prior_mean(), _flags(included, model), precision, kept, _flags(free, model),
             model.prior_precision(), covariance, bound,
         )  # fmt: skip
         shape = (counts.shape[0], columns)
+        if model.recipe is not None:
+            fixed = np.isin(kept - N_LOCAL - model.n_modes, np.flatnonzero(model.recipe.fixed))
+            known = np.isfinite(bound).any(axis=1)[:, None, None]
+            covariance = np.where(known & (fixed | fixed[:, None]), 0.0, covariance)
         return PositionCovariance(
             kept, covariance.reshape(*shape, kept.size, kept.size), bound.reshape(*shape, n_params)
         )
@@ -108,5 +113,10 @@ def fit_covariance(
     backend.map_rows(rows_of, [image.counts, image.bad, image.variance], take=take)
 
 
-def _flags(chosen: np.ndarray, n: int) -> np.ndarray:
-    return np.ascontiguousarray(chosen, dtype=np.int8).reshape(n, -1)
+def _flags(chosen: np.ndarray, model: ForwardModel) -> np.ndarray:
+    """Return which parameters are chosen and which follow another one, (positions, parameters), as the kernels take it."""
+    flags, first = np.array(chosen, dtype=np.int8).reshape(-1, model.n_params), N_LOCAL + model.n_modes
+    if model.recipe is not None:
+        energies = slice(first, first + model.n_modes)
+        flags[:, energies] = model.recipe.codes(flags[:, energies] > 0, first)
+    return flags

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from phonon_eels.forward.model import ForwardModel
+from phonon_eels.forward.pooled import gathered
+from phonon_eels.forward.recipe import Recipe
 from phonon_eels.forward.scan import ScanFit
 from phonon_eels.kernels.forward import N_LOCAL, correction_lines, evaluate, work_size
 
@@ -58,15 +60,14 @@ def sensitivities(model: ForwardModel, params: np.ndarray) -> np.ndarray:
     dE/dθ = C_Eθ / C_θθ with C the inverse Fisher matrix: what the energies do when θ is held at a wrong value and
     everything else is fitted, the zero-loss core included.
     """
-    kept = np.flatnonzero(model.free(True))
-    covariance = np.linalg.pinv(fisher_matrix(model, params)[np.ix_(kept, kept)], hermitian=True)
-    place = {int(p): k for k, p in enumerate(kept)}
-    energies = [place[N_LOCAL + model.n_modes + m] for m in range(model.n_modes)]
+    design = model.design()
+    covariance = np.linalg.pinv(design.T @ fisher_matrix(model, params) @ design, hermitian=True)
+    covariance = design @ covariance @ design.T
+    energies = slice(N_LOCAL + model.n_modes, N_LOCAL + 2 * model.n_modes)
     result = np.full((model.n_modes, 3), np.nan)
     for k, nuisance in enumerate((2, 3, 4)):
-        if nuisance in place:
-            own = place[nuisance]
-            result[:, k] = covariance[energies, own] / covariance[own, own]
+        if model.free_local[nuisance]:
+            result[:, k] = covariance[energies, nuisance] / covariance[nuisance, nuisance]
     return result
 
 
@@ -87,13 +88,13 @@ def energies_by_factor(model: ForwardModel, params: np.ndarray) -> tuple[np.ndar
     assert model.vacuum is not None
     values, jacobian = model_at(model, params)
     weight = 1.0 / np.maximum(values + model.shift_e, 1e-3)
-    kept = np.flatnonzero(model.free(True))
+    design = model.design()
     by_beta = params[0] * jacobian[0] * model.vacuum.basis(model.energies_mev - params[1])
-    fisher = fisher_matrix(model, params)[np.ix_(kept, kept)]
-    moved = -np.linalg.solve(fisher, (jacobian[kept] * weight) @ by_beta.T)
-    first = int(np.searchsorted(kept, N_LOCAL + model.n_modes))
-    own = np.sqrt(np.diag(np.linalg.inv(fisher))[first : first + model.n_modes])
-    return np.asarray(moved[first : first + model.n_modes]), own
+    fisher = design.T @ fisher_matrix(model, params) @ design
+    moved = -np.linalg.solve(fisher, design.T @ ((jacobian * weight) @ by_beta.T))
+    of_energies = design[N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes]
+    own = np.sqrt(np.diag(of_energies @ np.linalg.inv(fisher) @ of_energies.T))
+    return np.asarray(of_energies @ moved), own
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,23 @@ class CramerRao:
     energy_covariance: np.ndarray
 
 
-def cramer_rao(held: ScanFit) -> CramerRao:
+def cramer_rao(held: ScanFit, recipe: Recipe | None = None) -> CramerRao:
     """Return the bounds from a fit with the energies held that kept its information (`fit_scan(profile=True)`).
 
     The inverse of the block of the energies, everything else already marginalised (Schur complement), is their bound. An area
-    varies with its own noise at held energies, and with the energies as it follows them.
+    varies with its own noise at held energies, and with the energies as it follows them. Energies that a recipe ties have one bound,
+    those that it fixes a bound of 0.
     """
     assert held.information is not None
     assert held.area_slope is not None
     modes = held.n_modes
-    covariance, told = inverse_or_large(np.nan_to_num(held.information[..., :modes, :modes]))
+    if recipe is None:
+        covariance, told = inverse_or_large(np.nan_to_num(held.information[..., :modes, :modes]))
+    else:
+        design = recipe.design
+        information = gathered(held, design).information
+        assert information is not None
+        covariance, told = of_all_energies(*inverse_or_large(information), design)
     variance = np.where(told, np.diagonal(covariance, axis1=-2, axis2=-1), np.inf)
     slope = held.area_slope[..., :modes]
     followed = np.einsum("...mi,...ij,...mj->...m", slope, covariance, slope)
@@ -145,6 +153,11 @@ def inverse_or_large(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, vectors = np.linalg.eigh(normal)
     inverse = np.einsum("...ik,...k,...jk->...ij", vectors, 1.0 / np.maximum(values, 1e-10), vectors)
     return inverse / (safe[..., :, None] * safe[..., None, :]), told
+
+
+def of_all_energies(covariance: np.ndarray, told: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `inverse_or_large` says of the free energies for all of them, those that are fixed being told."""
+    return design @ covariance @ design.T, (told @ design.T > 0.0) | ~design.any(axis=1)
 
 
 def centroid_bound(held: ScanFit, bound: CramerRao, pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

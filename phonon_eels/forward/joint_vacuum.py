@@ -20,6 +20,7 @@ from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit, electrons, fit_scan
 from phonon_eels.forward.vacuum import VacuumReference, VacuumSpectrum
 from phonon_eels.kernels.forward import N_LOCAL
+from phonon_eels.kernels.least_squares import add_followers
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, FLOOR_E
 from phonon_eels.spectrum_image import SpectrumImage
 
@@ -63,6 +64,7 @@ def fit_jointly(
     *,
     energy_prior_std_mev: np.ndarray,
     log_width_std: float,
+    width_design: np.ndarray | None = None,
 ) -> JointVacuum:
     """Fit the reference of `model` and the positions of a scan together.
 
@@ -80,19 +82,26 @@ def fit_jointly(
         (modes,), infinite for none.
     log_width_std
         Prior deviation of the logarithms of the widths around those of `model`; 0 holds them.
+    width_design
+        (modes, free) derivatives of the widths to those that are free, where a recipe fixes or ties some; default: all are.
     """
     from scipy.special import chdtrc  # survival of chi-squared; scipy.stats takes long to load
 
     reference = model.vacuum
     assert reference is not None
     assert reference.spectrum is not None
+    splines, widths = reference.beta.size, np.eye(model.n_modes) if width_design is None else width_design
+    if log_width_std == 0.0:
+        widths = widths[:, :0]
+    design = np.zeros((splines + model.n_modes, splines + widths.shape[1]))
+    design[:splines, :splines], design[splines:, splines:] = np.eye(splines), widths
     place = _Place(image, alignment, backend, energy_prior_std_mev, reference.spectrum, log_width_std, model.fwhm_mev)
     held = fit_scan(image, model, alignment, starts, backend, free_energies=False, max_iterations=15)
     place.seen = held.areas() > SEEN_SIGMA * held.areas(held.std)
     best = place.at(model, np.where(np.isfinite(held.params), held.params, starts))
     damping, settled = 0.0, False
     for _ in range(ROUNDS):
-        step, covariance = best.step(damping, log_width_std > 0.0)
+        step, covariance = best.step(damping, design)
         settled = damping < 1.0 and _moves_little(best.model, best.fit, step, covariance)
         trial = place.at(*best.moved(step, covariance, rebuild, model.fwhm_mev))
         if trial.objective < best.objective + OBJECTIVE_NOISE * alignment.found.sum():
@@ -102,8 +111,8 @@ def fit_jointly(
         if settled:
             break
     assert best.model.vacuum is not None
-    covariance = best.step(0.0, log_width_std > 0.0)[1]
-    tension = _tension(reference, best, log_width_std > 0.0)
+    covariance = best.step(0.0, design)[1]
+    tension = _tension(reference, best, design)
     found = replace(
         best.model.vacuum, covariance=covariance, joint=True, settled=settled,
         tension_p=float(chdtrc(reference.beta.size, tension)),
@@ -122,14 +131,15 @@ class _State:
     score: np.ndarray
     information: np.ndarray
 
-    def step(self, damping: float, widths_free: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return the step of coefficients and widths, and the covariance of the coefficients that belongs to the damping."""
+    def step(self, damping: float, design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the step of coefficients and widths, and the covariance of the coefficients that belongs to the damping.
+
+        `design` are the derivatives of all of them to those that are free.
+        """
         assert self.model.vacuum is not None
-        n = self.score.size if widths_free else self.model.vacuum.beta.size
-        matrix = self.information[:n, :n] + damping * np.diag(np.diag(self.information)[:n])
-        covariance = np.linalg.inv(matrix)
-        step = np.zeros(self.score.size)
-        step[:n] = covariance @ self.score[:n]
+        matrix = design.T @ self.information @ design
+        covariance = np.linalg.inv(matrix + damping * np.diag(np.diag(matrix)))
+        step = design @ (covariance @ (design.T @ self.score))
         splines = self.model.vacuum.beta.size
         step *= min(1.0, LOG_ROOM / max(float(np.abs(step[:splines]).max()), 1e-12))
         return step, covariance[:splines, :splines]
@@ -186,7 +196,7 @@ class _Place:
         return _State(model, fit, start, objective, score, information)
 
 
-def _tension(alone: VacuumReference, joint: _State, widths_free: bool) -> float:
+def _tension(alone: VacuumReference, joint: _State, design: np.ndarray) -> float:
     """Return by how much vacuum and scan are worse off together than each alone; chi-squared where both have the same peak.
 
     The vacuum's share is what its objective has risen by. The scan's is s S⁻¹ s with s and S its own score and information there.
@@ -195,10 +205,11 @@ def _tension(alone: VacuumReference, joint: _State, widths_free: bool) -> float:
     assert joint.model.vacuum is not None
     beta, n = joint.model.vacuum.beta, alone.beta.size
     rise = alone.spectrum.objective(beta) - alone.spectrum.objective(alone.beta)
-    score, scan = joint.score[:n], joint.information[:n, :n]
-    if widths_free:
-        follow = np.linalg.solve(joint.information[n:, n:], joint.information[n:, :n]).T
-        score, scan = score - follow @ joint.score[n:], scan - follow @ joint.information[n:, :n]
+    told, information = design.T @ joint.score, design.T @ joint.information @ design
+    score, scan = told[:n], information[:n, :n]
+    if told.size > n:
+        follow = np.linalg.solve(information[n:, n:], information[n:, :n]).T
+        score, scan = score - follow @ told[n:], scan - follow @ information[n:, :n]
     gradient, own = alone.spectrum.evidence(beta)
     score, scan = score - gradient, scan - own
     scale = 1.0 / np.sqrt(np.maximum(np.diag(scan), 1e-300))
@@ -216,7 +227,7 @@ def _moves_little(model: ForwardModel, fit: ScanFit, step: np.ndarray, covarianc
     follows, own = energies_by_factor(model, np.nanmedian(fit.params[good], axis=0))
     step = step[: covariance.shape[0]]
     common = np.einsum("mi,ij,mj->m", follows, covariance, follows)
-    return bool((np.abs(follows @ step) < DONE_SIGMA * np.sqrt(common + own**2 / good.sum())).all())
+    return bool((np.abs(follows @ step) <= DONE_SIGMA * np.sqrt(common + own**2 / good.sum())).all())
 
 
 def _sums(
@@ -234,8 +245,6 @@ def _sums(
     gain, dark = electrons(image)
     precision, mean = model.prior_precision(energy_prior_std_mev), model.prior_mean()
     usable = np.isin(fit.status, (CONVERGED, AT_BOUND))
-    every = model.free(True).astype(bool)
-    energies = slice(N_LOCAL + model.n_modes, N_LOCAL + 2 * model.n_modes)
 
     def sum_rows(first_row: int, counts: np.ndarray, bad: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
         rows, z, no_bad = [], np.empty(model.energies_mev.size), np.empty(0, bool)
@@ -246,8 +255,7 @@ def _sums(
                 own_bad = no_bad if bad is None else np.ascontiguousarray(bad[r, c], dtype=bool)
                 spectrum = np.ascontiguousarray(counts[r, c], dtype=float)
                 read_spectrum(spectrum, own_bad, int(alignment.channel[row, c]) + model.first_channel, gain, dark, z)
-                free = every.copy()
-                free[energies] = seen[row, c]
+                free = model.free_where(seen[row, c])
                 here = model if alignment.frames is None else replace(model, frames=alignment.frames[row, c])
                 part = _eliminated(here, fit.params[row, c], z, free, precision, mean)
                 score += part[0]
@@ -266,12 +274,14 @@ def _sums(
 def _eliminated(
     model: ForwardModel, params: np.ndarray, z: np.ndarray, free: np.ndarray, precision: np.ndarray, mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return score and information of coefficients and widths from one spectrum.
+    """Return score and information of coefficients and widths from one spectrum, whose `free` is that of `least_squares.fit_one`.
 
     How the lines change with the factor is left out of the derivatives, a hundredth of them: equations stay unbiased without.
     """
     assert model.vacuum is not None
     values, jacobian = model_at(model, np.array(params))
+    add_followers(free, jacobian)
+    free = free > 0
     used = np.isfinite(z)
     expected = np.maximum(values + model.shift_e, FLOOR_E)
     root = np.where(used, expected**-0.5, 0.0)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.forward.model import background_of, modes_in_window, tabulated_shape
+from phonon_eels.forward.model import background_of, modes_in_window
+from phonon_eels.forward.recipe import read_recipe, recipe_modes, width_groups
 from phonon_eels.forward.vacuum import VacuumReference, make_grid
 from phonon_eels.kernels.forward import N_LOCAL
-from phonon_eels.kernels.lineshapes import split_pearson7
+from phonon_eels.kernels.lineshapes import EVEN_SHARE, split_pearson7
 from phonon_eels.kernels.response import ZeroLossShape
 
 MODEL_ERROR = 3e-3
@@ -45,6 +45,8 @@ class MeanFit:
         With the model error of `MODEL_ERROR` added to the noise.
     search
         The non-linear parameters, as `MeanModel.unpack` takes them.
+    lorentzian_share, lorentzian_share_std
+        Of pseudo-Voigt and Voigt lines; the deviation is NaN where the share was not fitted or lies at 0 or 1.
     """
 
     energies_mev: np.ndarray
@@ -62,6 +64,8 @@ class MeanFit:
     areas_e: np.ndarray
     chi2_per_dof: float
     search: np.ndarray
+    lorentzian_share: float = EVEN_SHARE
+    lorentzian_share_std: float = float("nan")
 
     def starts(self) -> np.ndarray:
         """Return the starting parameters of a position."""
@@ -70,16 +74,6 @@ class MeanFit:
         start = np.concatenate([local, self.areas_e, self.energies_fit_mev, np.zeros(modes)])
         assert start.size == N_LOCAL + 3 * modes
         return start
-
-
-def width_groups(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[int]:
-    """Return the group of each mode: paired modes share one factor on their widths, which alone could not be told."""
-    group = list(range(len(names)))
-    for left, right in pairs:
-        if left in names and right in names:
-            group[names.index(right)] = group[names.index(left)]
-    order = sorted(set(group))
-    return [order.index(g) for g in group]
 
 
 def _smear(subchannel_mev: np.ndarray | None, dispersion_mev: float) -> tuple[np.ndarray, np.ndarray]:
@@ -112,8 +106,15 @@ class MeanModel:
         """Set up the model; `subchannel_mev` are the zero-loss centres from their channels' centres of the spectra that
         were added, to be given where the peak is so narrow that adding by whole channels broadens it."""
         self.smear_mev, self.smear_weights = _smear(subchannel_mev, dispersion_mev)
-        self.modes = [material.modes[i] for i in modes_in_window(material, float(channels[-1] * dispersion_mev))]
+        every = recipe_modes(settings, material)
+        self.modes = [every[i] for i in modes_in_window(material, float(channels[-1] * dispersion_mev))]
         self.names = tuple(mode.name for mode in self.modes)
+        self.recipe = read_recipe(settings, material, self.names)
+        bounds = np.array([mode.bounds_mev for mode in self.modes], dtype=float)
+        self.bounds_mev = bounds if self.recipe is None else self.recipe.bounds(bounds, self.names)
+        # Energies of the search: those of all modes, or of the ones that a recipe leaves free.
+        self.free_modes = np.arange(len(self.modes)) if self.recipe is None else self.recipe.free_modes
+        self.shares = int(settings.line_shape in ("pseudo_voigt", "voigt") and settings.lorentzian_share is None)
         self.settings = settings
         self.energies_mev = channels * dispersion_mev
         self.dispersion_mev = dispersion_mev
@@ -125,8 +126,9 @@ class MeanModel:
         self.vacuum = vacuum if zero_loss is not None else None
         self.grid = make_grid(channels, dispersion_mev, narrow, reach, self.vacuum)
         self.background = background_of(settings, self.energies_mev, zero_loss, thermal_mev)
-        self.width_group = width_groups(self.names, material.pairs)
+        self.width_group = width_groups(self.names, material.pairs, settings)
         self.n_groups = max(self.width_group) + 1
+        self.n_energies = self.free_modes.size
 
     def background_shape(self, x: np.ndarray) -> tuple[float, float]:
         """Return slope and bend of the background; zeros where they are not parameters of the search."""
@@ -135,20 +137,38 @@ class MeanModel:
 
     def unpack(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, ZeroLossShape | None]:
         """Return mode energies, intrinsic widths, shift and zero-loss shape of a parameter vector."""
-        modes = len(self.modes)
-        factor = np.exp(x[modes : modes + self.n_groups])
+        shapes = self.n_energies + self.n_groups
+        factor = np.append(np.exp(x[self.n_energies : shapes]), 1.0)  # the last for widths that are fixed, group -1
         widths = np.array([mode.fwhm_mev * factor[g] for mode, g in zip(self.modes, self.width_group, strict=True)])
-        rest = x[modes + self.n_groups :]
+        energies = x[: self.n_energies] if self.recipe is None else self.recipe.of_free(x[: self.n_energies])
+        rest = x[shapes + self.shares :]
         if self.zero_loss is None:
-            return x[:modes], widths, 0.0, None
-        return x[:modes], widths, float(rest[0]), self.zero_loss.changed(*map(float, rest[1:4]))
+            return energies, widths, 0.0, None
+        return energies, widths, float(rest[0]), self.zero_loss.changed(*map(float, rest[1:4]))
+
+    def lorentzian_share(self, x: np.ndarray) -> float:
+        """Return the Lorentzian share of pseudo-Voigt and Voigt lines of a parameter vector."""
+        return (
+            float(x[self.n_energies + self.n_groups]) if self.shares else self.settings.lorentzian_share or EVEN_SHARE
+        )
+
+    def away_from_prior(self, x: np.ndarray) -> np.ndarray:
+        """Return distances from what the material says of energies and widths, in deviations."""
+        energies = self.unpack(x)[0][self.free_modes if self.recipe is None else self.recipe.owner >= 0]
+        own = [mode for m, mode in enumerate(self.modes) if self.recipe is None or self.recipe.owner[m] >= 0]
+        expected, std = (
+            np.array([getattr(mode, key) for mode in own]) for key in ("energy_mev", "prior_energy_std_mev")
+        )
+        widths = x[self.n_energies : self.n_energies + self.n_groups]
+        return np.concatenate([(energies - expected) / (3.0 * std), widths / LOG_FWHM_STD])
 
     def columns(self, x: np.ndarray) -> np.ndarray:
         """Return the linear components: modes, zero-loss peak, constant, ramp; (components, n)."""
         energies, widths, shift, zero_loss = self.unpack(x)
+        share = self.lorentzian_share(x)
         lines = np.stack(
             [
-                self.grid.line(e, w, self.thermal_mev, tabulated_shape(self.settings))
+                self.grid.line(e, w, self.thermal_mev, self.settings.line_shape, share)
                 for e, w in zip(energies, widths, strict=True)
             ]
         )
@@ -189,12 +209,13 @@ class MeanModel:
 
     def start_and_bounds(self, fixed_widths: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return start, lower and upper bounds of the non-linear parameters."""
-        energies = [mode.energy_mev for mode in self.modes]
+        bounds = self.bounds_mev[self.free_modes]
+        energies = np.clip([self.modes[m].energy_mev for m in self.free_modes], *bounds.T)
         width_room = 1e-6 if fixed_widths else 1.2
         shape = 0 if self.zero_loss is None else 4
-        start = np.concatenate([energies, np.zeros(self.n_groups + shape)])
-        low = [*[mode.bounds_mev[0] for mode in self.modes], *[-width_room] * self.n_groups]
-        high = [*[mode.bounds_mev[1] for mode in self.modes], *[width_room] * self.n_groups]
+        start = np.concatenate([energies, np.zeros(self.n_groups), [EVEN_SHARE] * self.shares, np.zeros(shape)])
+        low = [*bounds[:, 0], *[-width_room] * self.n_groups, *[0.0] * self.shares]
+        high = [*bounds[:, 1], *[width_room] * self.n_groups, *[1.0] * self.shares]
         if shape:
             low += [-self.dispersion_mev, -0.5, -0.7, -0.7]
             high += [self.dispersion_mev, 0.5, 0.7, 0.7]
@@ -215,20 +236,17 @@ def fit_mean(model: MeanModel, mean_e: np.ndarray, variance_e: np.ndarray) -> Me
     std = np.maximum(std, 1e-12 + 1e-9 * np.abs(mean_e).max())
     start, low, high = model.start_and_bounds(model.settings.intrinsic_widths == "material")
     modes = len(model.modes)
-    expected = np.array([mode.energy_mev for mode in model.modes])
-    prior_std = np.array([mode.prior_energy_std_mev for mode in model.modes])
+    own_widths = np.array([model.modes[m].fwhm_mev for m in model.free_modes])
 
     def residuals(x: np.ndarray) -> np.ndarray:
         coefficients, columns = model.solve(x, mean_e, std)
         misfit = (mean_e - coefficients @ columns) / std
-        return np.concatenate(
-            [misfit, (x[:modes] - expected) / (3.0 * prior_std), x[modes : modes + model.n_groups] / LOG_FWHM_STD]
-        )
+        return np.concatenate([misfit, model.away_from_prior(x)])
 
     best = None
     for common_shift in (0.0, -0.25, 0.25):
         trial = start.copy()
-        trial[:modes] += common_shift * np.array([mode.fwhm_mev for mode in model.modes])
+        trial[: model.n_energies] += common_shift * own_widths
         inside = np.clip(trial, low + 1e-3 * (high - low), high - 1e-3 * (high - low))
         result = least_squares(residuals, inside, bounds=(low, high), x_scale="jac", xtol=1e-8, ftol=1e-8, max_nfev=60)
         if best is None or result.cost < best.cost:
@@ -247,4 +265,16 @@ def fit_mean(model: MeanModel, mean_e: np.ndarray, variance_e: np.ndarray) -> Me
         model.energies_mev, mean_e, np.sqrt(variance_e), total, {"background": background, **parts}, zero_loss,
         float(value.get("zlp", 0.0)), float(value.get("constant", 0.0)), float(value.get("ramp", slope)), bend,
         energies, widths, coefficients[:modes], float((((mean_e - total) / std) ** 2).sum() / dof), best.x,
+        model.lorentzian_share(best.x), _share_std(model, best),
     )  # fmt: skip
+
+
+def _share_std(model: MeanModel, found: OptimizeResult) -> float:
+    """Return the deviation of the Lorentzian share, all else marginalised; NaN where it is not fitted or at a bound."""
+    place = model.n_energies + model.n_groups
+    inside = np.flatnonzero(found.active_mask == 0)
+    if not model.shares or place not in inside:
+        return float("nan")
+    covariance = np.linalg.pinv(found.jac[:, inside].T @ found.jac[:, inside], hermitian=True)
+    own = int(np.searchsorted(inside, place))
+    return float(np.sqrt(covariance[own, own]))

@@ -10,13 +10,14 @@ import numpy as np
 
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.errors import ConfigError, DataError
+from phonon_eels.errors import DataError
 from phonon_eels.forward.background import SHAPE_STD, Background, make_background
 from phonon_eels.forward.noise import shared_noise
+from phonon_eels.forward.recipe import Recipe, read_recipe, recipe_modes
 from phonon_eels.forward.vacuum import VacuumReference, factor_table, make_grid, reference_from_description
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import GAUSSIAN, POISSON
-from phonon_eels.kernels.lineshapes import LineShape
+from phonon_eels.kernels.lineshapes import EVEN_SHARE
 from phonon_eels.kernels.response import ModeTables, ZeroLossShape, build_mode_tables
 from phonon_eels.spectrum_image import EnergyAxis
 
@@ -63,6 +64,10 @@ class ForwardModel:
     frames
         Where the zero-loss peaks lay of the frames that were added, (4,) of `forward.frames` in meV, in the model of one position;
         (0,) for one frame.
+    recipe
+        Energies that are fixed or tied, or None.
+    lorentzian_share
+        Of pseudo-Voigt and Voigt lines.
     """
 
     first_channel: int
@@ -85,6 +90,8 @@ class ForwardModel:
     factor: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     vacuum: VacuumReference | None = None
     frames: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    recipe: Recipe | None = None
+    lorentzian_share: float = EVEN_SHARE
 
     @property
     def n_modes(self) -> int:
@@ -110,11 +117,31 @@ class ForwardModel:
         return np.array([*shape, *self.frames])
 
     def free(self, energies: bool) -> np.ndarray:
-        """Return which parameters are fitted per position; the intrinsic widths never are."""
-        modes = self.n_modes
-        return np.concatenate([self.free_local, np.ones(modes), np.full(modes, energies), np.zeros(modes)]).astype(
-            np.int8
-        )
+        """Return which parameters are fitted per position, as `free_where` has them; the intrinsic widths never are."""
+        return self.free_where(np.full(self.n_modes, energies))
+
+    def free_where(self, fitted: np.ndarray) -> np.ndarray:
+        """Return how the kernels fit each parameter (`least_squares.fit_one`) where the energies `fitted`, (…, modes), are."""
+        first, modes = N_LOCAL + self.n_modes, self.n_modes
+        codes = np.zeros((*fitted.shape[:-1], self.n_params), np.int8)
+        codes[..., :N_LOCAL], codes[..., N_LOCAL:first] = self.free_local, 1
+        codes[..., first : first + modes] = fitted if self.recipe is None else self.recipe.codes(fitted, first)
+        return codes
+
+    def design(self, fitted: np.ndarray | None = None) -> np.ndarray:
+        """Return the derivatives of all parameters to those that are fitted, (parameters, fitted).
+
+        Parameters
+        ----------
+        fitted
+            (modes,) whose energies are; default all that may be.
+        """
+        codes = self.free_where(np.ones(self.n_modes, bool) if fitted is None else fitted)
+        kept = np.flatnonzero(codes > 0)
+        design = (np.arange(codes.size)[:, None] == kept).astype(float)
+        for follower in np.flatnonzero(codes < 0):
+            design[follower] = design[-int(codes[follower]) - 1]
+        return design
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Return lower and upper bounds. Areas may turn negative: clipping them would bias every sum over positions."""
@@ -138,7 +165,10 @@ class ForwardModel:
         if self.background.nonlinear:
             precision[6:8] = SHAPE_STD**-2.0
         if energy_prior_std_mev is not None:
-            precision[N_LOCAL + self.n_modes : N_LOCAL + 2 * self.n_modes] = energy_prior_std_mev**-2.0
+            own = (
+                energy_prior_std_mev**-2.0 if self.recipe is None else self.recipe.gathered(energy_prior_std_mev**-2.0)
+            )
+            precision[N_LOCAL + self.n_modes : N_LOCAL + 2 * self.n_modes] = own
         return precision
 
     def prior_mean(self, energies_mev: np.ndarray | None = None) -> np.ndarray:
@@ -147,6 +177,7 @@ class ForwardModel:
         if self.background.nonlinear:
             mean[6:8] = self.background_shape
         own = self.mode_energies_mev if energies_mev is None else energies_mev
+        own = own if self.recipe is None else self.recipe.held(own)
         mean[N_LOCAL + self.n_modes : N_LOCAL + 2 * self.n_modes] = own
         return mean
 
@@ -157,7 +188,12 @@ class ForwardModel:
 
     def with_energies(self, energies_mev: np.ndarray) -> ForwardModel:
         """Return the model started elsewhere."""
-        return replace(self, mode_energies_mev=np.clip(energies_mev, self.bounds_mev[:, 0], self.bounds_mev[:, 1]))
+        return replace(self, mode_energies_mev=self.inside(energies_mev))
+
+    def inside(self, energies_mev: np.ndarray) -> np.ndarray:
+        """Return energies, (…, modes), brought inside the bounds, as the recipe has them."""
+        clipped = np.clip(energies_mev, self.bounds_mev[:, 0], self.bounds_mev[:, 1])
+        return clipped if self.recipe is None else self.recipe.held(clipped)
 
 
 def fit_window(
@@ -203,22 +239,6 @@ def modes_in_window(material: Material, highest_mev: float) -> list[int]:
     return [index for index, mode in enumerate(material.modes) if mode.energy_mev < highest_mev]
 
 
-def tabulated_shape(settings: FitPeaks) -> LineShape:
-    """Return the line shape, if it is one of those that are seen through a zero-loss peak.
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-    """
-    if settings.line_shape == "pseudo_voigt" or settings.line_shape == "voigt":
-        raise ConfigError(
-            f"fit_peaks.line_shape = {settings.line_shape} belongs to route = classic; "
-            "on the forward route choose oscillator, lorentzian or gaussian"
-        )
-    return settings.line_shape
-
-
 def build_forward_model(
     settings: FitPeaks,
     material: Material,
@@ -233,6 +253,7 @@ def build_forward_model(
     background_shape: tuple[float, float] | None = None,
     noise_correlation: float = 1.0,
     vacuum: VacuumReference | None = None,
+    lorentzian_share: float | None = None,
 ) -> ForwardModel:
     """Build the model of a scan.
 
@@ -254,16 +275,29 @@ def build_forward_model(
         See `NoiseModel`.
     vacuum
         The zero-loss peak as measured beside the specimen, which `zero_loss` then only stretches.
+    lorentzian_share
+        Of pseudo-Voigt and Voigt lines; default that of the settings, else even.
+
+    Raises
+    ------
+    ConfigError
+        If what the settings hold of energies and widths does not go with the material.
     """
-    chosen = [material.modes[i] for i in modes_in_window(material, float(channels[-1] * dispersion_mev))]
+    every = recipe_modes(settings, material)
+    chosen = [every[i] for i in modes_in_window(material, float(channels[-1] * dispersion_mev))]
     names = tuple(mode.name for mode in chosen)
     bounds = np.array([mode.bounds_mev for mode in chosen], dtype=float)
     starts = np.array([mode.energy_mev for mode in chosen]) if energies_mev is None else np.asarray(energies_mev)
+    recipe = read_recipe(settings, material, names)
+    if recipe is not None:
+        bounds = recipe.bounds(bounds, names)
+        starts = recipe.held(np.clip(starts, *bounds.T))
     widths = np.array([mode.fwhm_mev for mode in chosen]) if fwhm_mev is None else np.asarray(fwhm_mev)
     narrowest = float(widths.min()) if zero_loss is None else min(float(widths.min()), zero_loss.fwhm_mev)
     reach = 30.0 * (float(widths.max()) if zero_loss is None else zero_loss.fwhm_mev)
     grid = make_grid(channels, dispersion_mev, narrowest, reach, vacuum if zero_loss is not None else None)
-    tables = build_mode_tables(grid, zero_loss, bounds, widths, thermal_mev, tabulated_shape(settings))
+    share = (settings.lorentzian_share or EVEN_SHARE) if lorentzian_share is None else lorentzian_share
+    tables = build_mode_tables(grid, zero_loss, bounds, widths, thermal_mev, settings.line_shape, share)
     peak = zero_loss is not None
     background = background_of(settings, channels * dispersion_mev, zero_loss, thermal_mev)
     return ForwardModel(
@@ -286,6 +320,8 @@ def build_forward_model(
         noise_correlation=noise_correlation,
         factor=factor_table(grid, vacuum if peak else None, tables.values.shape[3]),
         vacuum=vacuum if peak else None,
+        recipe=recipe,
+        lorentzian_share=share,
     )
 
 
@@ -312,6 +348,7 @@ def rebuilt(
         settings, material, np.arange(first, first + model.energies_mev.size), model.dispersion_mev, model.zero_loss,
         thermal_mev, energies_mev=energies_mev, fwhm_mev=fwhm_mev, shift_e=model.shift_e,
         background_shape=model.background_shape, noise_correlation=model.noise_correlation, vacuum=model.vacuum,
+        lorentzian_share=model.lorentzian_share,
     )  # fmt: skip
 
 
@@ -330,6 +367,7 @@ def describe(model: ForwardModel, settings: FitPeaks, thermal_mev: float | None)
         "shift_e": model.shift_e,
         "background_shape": list(model.background_shape),
         "noise_correlation": model.noise_correlation,
+        "lorentzian_share": model.lorentzian_share,
         "vacuum": None if model.vacuum is None else model.vacuum.describe(),
         "settings": settings.model_dump(mode="json"),
     }
@@ -352,4 +390,5 @@ def model_from_description(description: Mapping[str, Any], material: Material) -
         background_shape=tuple(description["background_shape"]) if "background_shape" in description else None,
         noise_correlation=float(description.get("noise_correlation", 1.0)),
         vacuum=reference_from_description(description["vacuum"]) if description.get("vacuum") else None,
+        lorentzian_share=description.get("lorentzian_share"),
     )

@@ -113,6 +113,21 @@ def relative_to(fit: ScanFit, taken_at_mev: np.ndarray, common_mev: np.ndarray) 
     return replace(fit, score=moved)
 
 
+def gathered(fit: ScanFit, design: np.ndarray) -> ScanFit:
+    """Return the fit with score and information of the free energies in place of all, (rows, columns, free) and (…, free, free).
+
+    Parameters
+    ----------
+    design
+        (M, free) derivatives of the energies to the free ones.
+    """
+    assert fit.score is not None
+    assert fit.information is not None
+    modes = len(design)
+    information = design.T @ np.nan_to_num(fit.information[..., :modes, :modes]) @ design
+    return replace(fit, score=np.nan_to_num(fit.score[..., :modes]) @ design, information=information)
+
+
 @dataclass(frozen=True)
 class BlockSums:
     """Sums over blocks of neighbouring rows or columns; a block is what is left out in the jackknife.
@@ -211,6 +226,7 @@ def pool_scores(
     width_prior_std_mev: np.ndarray,
     width_group: Sequence[int],
     widths_free: bool,
+    energy_design: np.ndarray | None = None,
 ) -> Pooled:
     """Solve the score equations of shared energies and widths, once for all blocks and once without each.
 
@@ -221,16 +237,21 @@ def pool_scores(
     width_prior_mev, width_prior_std_mev
         (M,) prior of the widths.
     width_group
-        Modes of one group change their widths by one common factor.
+        Modes of one group change their widths by one common factor; those of group -1 keep them.
     widths_free
         False: the widths are held.
+    energy_design
+        (M, free) derivatives of the energies to those that are free; default: all are.
     """
     modes = len(energies_mev)
     groups = max(width_group) + 1 if widths_free else 0
-    design = np.zeros((2 * modes, modes + groups))
-    design[:modes, :modes] = np.eye(modes)
-    for m in range(modes if widths_free else 0):
-        design[modes + m, modes + width_group[m]] = fwhm_mev[m]
+    energy_design = np.eye(modes) if energy_design is None else energy_design
+    free = energy_design.shape[1]
+    design = np.zeros((2 * modes, free + groups))
+    design[:modes, :free] = energy_design
+    for m in range(modes):
+        if widths_free and width_group[m] >= 0:
+            design[modes + m, free + width_group[m]] = fwhm_mev[m]
     precision = np.zeros(2 * modes)
     precision[modes:] = width_prior_std_mev**-2.0
 

@@ -241,13 +241,16 @@ def fit_scan(
             score, information = np.empty((kept, 2 * modes)), np.empty((kept, 2 * modes, 2 * modes))
             slope = np.empty((kept, modes, 2 * modes))
             ends, kinds = np.empty((told, modes, 4)), np.empty((told, modes), np.int64)
+            own_free = free[here].reshape(n, n_params)
+            _hold(model, own_free, params, ends[:0], kinds[:0])
             backend.run(
                 fit_block, *data, channel.ravel(), gain, dark,
                 model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
-                own_reference(reference, here), background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, free[here].reshape(n, n_params), lower, upper,
+                own_reference(reference, here), background.rows, background.code, model.factor, model.tables.values, model.tables.first_node_mev, model.tables.node_step_mev, own_free, lower, upper,
                 np.ascontiguousarray(np.broadcast_to(mean, (n, n_params))), precision, iterations, params, std, outcome, status,
                 score, information, slope, profile_below or 0.0, SHOWN_SIGMA, ends, kinds,
             )  # fmt: skip
+            _hold(model, own_free, params, ends, kinds)
             status[~alignment.found[here].ravel()] = NO_ZERO_LOSS
             params[status == NO_DATA] = np.nan
             flat = [
@@ -287,11 +290,23 @@ def zero_loss_references(model: ForwardModel, alignment: Alignment) -> np.ndarra
 
 def _free(model: ForwardModel, free_energies: np.ndarray, scan: tuple[int, int]) -> np.ndarray:
     """Return which parameters are fitted where, (rows, columns, parameters)."""
-    fitted = np.broadcast_to(free_energies, (*scan, model.n_modes))
-    common = np.broadcast_to(model.free(False), (*scan, model.n_params))
-    return np.concatenate([common[..., : N_LOCAL + model.n_modes], fitted, np.zeros_like(fitted)], axis=2).astype(
-        np.int8
-    )
+    return model.free_where(np.broadcast_to(free_energies, (*scan, model.n_modes)))
+
+
+def _hold(model: ForwardModel, free: np.ndarray, params: np.ndarray, ends: np.ndarray, kinds: np.ndarray) -> None:
+    """Set energies that follow another one, and their intervals, to the last bit where that one is fitted.
+
+    `free` and `params` are (positions, parameters), `ends` and `kinds` intervals of (positions or none, modes).
+    """
+    if model.recipe is None:
+        return
+    first = N_LOCAL + model.n_modes
+    for mode in model.recipe.followers:
+        own, where = int(model.recipe.owner[mode]), free[:, first + mode] < 0
+        distance = model.recipe.offset_mev[mode]
+        params[where, first + mode] = params[where, first + own] + distance
+        if len(ends):
+            ends[where, mode], kinds[where, mode] = ends[where, own] + distance, kinds[where, own]
 
 
 class _Whole:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from phonon_eels.forward.mean import LOG_FWHM_STD, MODEL_ERROR, MeanFit, MeanModel
+from phonon_eels.forward.mean import MODEL_ERROR, MeanFit, MeanModel
 from phonon_eels.forward.model import background_of
 from phonon_eels.units import BOLTZMANN_MEV_PER_K
 
@@ -59,10 +59,6 @@ def estimate_temperature(model: MeanModel, fit: MeanFit, mean_e: np.ndarray, var
     std = np.sqrt(np.maximum(variance_e, 0.0) + (MODEL_ERROR * np.abs(mean_e)) ** 2)
     std = np.maximum(std, 1e-12 + 1e-9 * np.abs(mean_e).max())
     trial = copy.copy(model)
-    modes = len(model.modes)
-    expected = np.array([mode.energy_mev for mode in model.modes])
-    prior_std = np.array([mode.prior_energy_std_mev for mode in model.modes])
-    widths = slice(modes, modes + model.n_groups)
 
     def residuals(x: np.ndarray) -> np.ndarray:
         trial.thermal_mev = stage * float(np.exp(x[0]))
@@ -70,7 +66,7 @@ def estimate_temperature(model: MeanModel, fit: MeanFit, mean_e: np.ndarray, var
         trial.background = background_of(model.settings, model.energies_mev, model.zero_loss, trial.thermal_mev)
         coefficients, columns = trial.solve(x[1:], mean_e, std)
         misfit = (mean_e - coefficients @ columns) / std
-        return np.concatenate([misfit, (x[1 : modes + 1] - expected) / (3.0 * prior_std), x[1:][widths] / LOG_FWHM_STD])
+        return np.concatenate([misfit, model.away_from_prior(x[1:])])
 
     _, low, high = model.start_and_bounds(model.settings.intrinsic_widths == "material")
     inside = np.clip(fit.search, low + 1e-6 * (high - low), high - 1e-6 * (high - low))

@@ -51,7 +51,7 @@ def interval_end(
     least
         Objective of the estimate.
     follow
-        How the other parameters change with the energy, (parameters,): where their fit starts.
+        How all parameters change with the energy, (parameters,): where their fit starts; 1 for those that follow it.
     """
     low, low_root, high, high_root = 0.0, 0.0, math.inf, 0.0
     reach = upper[energy] - estimate[energy] if direction > 0.0 else estimate[energy] - lower[energy]
@@ -106,6 +106,8 @@ def energy_intervals(
         Modes whose area is less than this many of its deviations, or whose energy is near a bound, are profiled.
     shown_above
         Modes whose area is less than this many of its deviations have no interval.
+
+    Of modes whose energies follow another's, that one alone has an interval, for all of them: the best seen of them counts.
     """
     n_modes = tables.shape[0]
     follow, trial = columns[3], columns[4]
@@ -115,17 +117,22 @@ def energy_intervals(
             inverse[m, a] = 1.0 if index[a] == N_LOCAL + n_modes + m else 0.0
         solve_factored(matrices[1], n_index, inverse[m])
     for m in range(n_modes):
-        area, energy = N_LOCAL + m, N_LOCAL + n_modes + m
+        energy = N_LOCAL + n_modes + m
         kinds[m] = NO_INTERVAL
         intervals[m, :] = math.nan
-        if not free[energy] or not params[area] > shown_above * std[area]:
+        shown, well = False, False
+        for k in range(n_modes):
+            if k == m or free[N_LOCAL + n_modes + k] == -energy - 1:
+                shown = shown or params[N_LOCAL + k] > shown_above * std[N_LOCAL + k]
+                well = well or params[N_LOCAL + k] > profile_below * std[N_LOCAL + k]
+        if free[energy] <= 0 or not shown:
             continue
         own = -1
         for a in range(n_index):
             if index[a] == energy:
                 own = a
         room = min(params[energy] - lower[energy], upper[energy] - params[energy])
-        if own >= 0 and params[area] > profile_below * std[area] and room > 3.0 * std[energy]:
+        if own >= 0 and well and room > 3.0 * std[energy]:
             kinds[m] = FISHER
             for k in range(4):
                 away = ONE_SIGMA if k < 2 else NINETY_FIVE
@@ -138,6 +145,9 @@ def energy_intervals(
                 follow[index[a]] = inverse[m, a] / inverse[m, own]
             first = std[energy]
             widened = std[energy] / math.sqrt(inverse[m, own])
+        for k in range(n_modes):
+            if free[N_LOCAL + n_modes + k] == -energy - 1:
+                follow[N_LOCAL + n_modes + k] = 1.0
         free[energy] = 0
         kinds[m] = PROFILE
         for k in range(4):

@@ -8,6 +8,7 @@ import numpy as np
 
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.forward import correction_lines, evaluate
+from phonon_eels.kernels.interpolation import add_scaled
 from phonon_eels.kernels.likelihood import (
     AT_BOUND,
     CONVERGED,
@@ -33,6 +34,15 @@ TRIALS = 12
 
 
 @kernel
+def add_followers(free: Array, jacobian: Array) -> int:
+    """Add the derivatives of parameters that follow another one (`fit_one`) to that one's, whose step moves them all."""
+    for p in range(free.shape[0]):
+        if free[p] < 0:
+            add_scaled(1.0, jacobian[p], jacobian[-free[p] - 1])
+    return 0
+
+
+@kernel
 def active_set(
     params: Array,
     free: Array,
@@ -49,7 +59,7 @@ def active_set(
     """Write the free parameters that no bound holds back into `index`; return their number."""
     n_index = 0
     for p in range(params.shape[0]):
-        if not free[p]:
+        if free[p] <= 0:
             continue
         if params[p] <= lower[p] or params[p] >= upper[p]:
             for i in range(weight.shape[0]):
@@ -77,7 +87,7 @@ def damped_step(matrix: Array, gradient: Array, n_index: int, damping: float, da
 
 @kernel
 def assess(
-    params: Array, z: Array, variance: Array, shift_e: float, likelihood: int,
+    params: Array, free: Array, z: Array, variance: Array, shift_e: float, likelihood: int,
     energies_mev: Array, dispersion_mev: float, reference: Array, background: Array, kind: int,
     factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float,
     corrections: Array, prior_mean: Array, prior_precision: Array, jacobian: Array,
@@ -88,6 +98,7 @@ def assess(
         params, energies_mev, dispersion_mev, reference, background, kind, factor, tables, first_node_mev, node_step_mev,
         corrections, jacobian, vectors[0], work, bits,
     )  # fmt: skip
+    add_followers(free, jacobian)
     return objective(
         z, variance, vectors[0], shift_e, likelihood, params, prior_mean, prior_precision, vectors[1], vectors[2], work, bits
     )  # fmt: skip
@@ -96,6 +107,7 @@ def assess(
 @kernel
 def propose(
     params: Array,
+    free: Array,
     lower: Array,
     upper: Array,
     index: Array,
@@ -114,6 +126,10 @@ def propose(
         predicted += step[a] * gradient[a]
         trial[p] = min(max(params[p] + step[a], lower[p]), upper[p])
         cut = cut or trial[p] != params[p] + step[a]
+    for p in range(params.shape[0]):
+        if free[p] < 0:
+            owner = -free[p] - 1
+            trial[p] = params[p] + (trial[owner] - params[owner])
     return predicted, cut
 
 
@@ -146,7 +162,7 @@ def minimise(
     weight, residual, weighted = vectors[1], vectors[2], vectors[3]
     gradient, step, trial = columns[0], columns[1], columns[2]
     value = assess(
-        params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+        params, free, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
         first_node_mev, node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors, work, bits,
     )  # fmt: skip
     damping, predicted = FIRST_DAMPING, 0.0
@@ -166,13 +182,13 @@ def minimise(
             status = CONVERGED if 0 < n_index and predicted < 100.0 * ENOUGH else SINGULAR
             break
         if damped_step(matrices[0], gradient, n_index, damping, matrices[1], step) == 0:
-            predicted, cut = propose(params, lower, upper, index, n_index, step, gradient, trial)
+            predicted, cut = propose(params, free, lower, upper, index, n_index, step, gradient, trial)
             last = predicted * (1.0 + damping) < ENOUGH
             if last and not cut and not exact and rejected == 0:
                 copy_values(trial, params)
                 return CONVERGED, value - predicted, iterations, n_index
             new = assess(
-                trial, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor,
+                trial, free, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor,
                 tables, first_node_mev, node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors, work, bits,
             )  # fmt: skip
             if new <= value + 1e-9 * abs(value):
@@ -187,7 +203,7 @@ def minimise(
         damping = max(10.0 * damping, 1e-6)
     if rejected > 0:  # what the last trial left belongs to a point that was not taken
         assess(
-            params, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
+            params, free, z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
             first_node_mev, node_step_mev, corrections, prior_mean, prior_precision, jacobian, vectors, work, bits,
         )  # fmt: skip
     if stale:
@@ -203,7 +219,8 @@ def fit_one(
     lags: Array,  # correlations that channels share, (0,) for none; see `likelihood.spread_row`
     likelihood: int, energies_mev: Array, dispersion_mev: float, reference: Array, background: Array,
     kind: int, factor: Array, tables: Array, first_node_mev: Array, node_step_mev: float,
-    free: Array, lower: Array, upper: Array, prior_mean: Array, prior_precision: Array,
+    free: Array,  # (P,) 1 free, 0 fixed, -k - 1: keeps its distance from parameter k, which is free
+    lower: Array, upper: Array, prior_mean: Array, prior_precision: Array,
     max_iterations: int, exact: bool, params: Array, std: Array, jacobian: Array,
     corrections: Array,
     rows: Array,  # scratch (P + 5, n)
@@ -218,14 +235,14 @@ def fit_one(
     """Fit one spectrum by Levenberg-Marquardt with an active set for the bounds; return status and free parameters in `index`.
 
     `params` holds the start and receives the estimate, `std` the standard deviations from the Fisher matrix
-    (NaN where fixed or at a bound). Afterwards `jacobian`, `vectors[1]` (weights) and `vectors[2]` (residuals) belong
+    (NaN where fixed or at a bound; of a parameter that follows another, that one's, whose row of `jacobian` holds both). Afterwards `jacobian`, `vectors[1]` (weights) and `vectors[2]` (residuals) belong
     to the estimate, or if not `exact` to the point a last short step before it; `matrices[1]` holds the Cholesky factor of the Fisher matrix.
     """
     n_free = 0
     for p in range(params.shape[0]):
         std[p] = math.nan
         params[p] = min(max(params[p], lower[p]), upper[p])
-        n_free += free[p] != 0
+        n_free += free[p] > 0
     correction_lines(params, tables, first_node_mev, node_step_mev, dispersion_mev, corrections, work)
     status, value, iterations, n_index = minimise(
         z, variance, shift_e, likelihood, energies_mev, dispersion_mev, reference, background, kind, factor, tables,
@@ -239,5 +256,8 @@ def fit_one(
     taken = deviations(rows, vectors[1], shift_e, lags, index, n_index, prior_precision, matrices, vectors[4], std)
     if taken < 0.0:
         return SINGULAR, 0
+    for p in range(params.shape[0]):
+        if free[p] < 0:
+            std[p] = std[-free[p] - 1]
     outcome[6] = taken
     return (AT_BOUND if status == CONVERGED and n_index < n_free else status), n_index

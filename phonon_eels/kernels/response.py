@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phonon_eels.kernels.lineshapes import LineShape, loss_spectrum, split_pearson7, susceptibility
+from phonon_eels.kernels.lineshapes import EVEN_SHARE, LineShape, loss_spectrum, split_pearson7, susceptibility
 
 PAD_CHANNELS = 6
 """Channels beyond the fitted window that a shift may reach."""
@@ -126,17 +126,24 @@ class FineGrid:
         ]
         return np.stack(parts, axis=-2)
 
-    def line(self, mode_mev: float, fwhm_mev: float, thermal_mev: float | None, shape: LineShape) -> np.ndarray:
+    def line(
+        self,
+        mode_mev: float,
+        fwhm_mev: float,
+        thermal_mev: float | None,
+        shape: LineShape,
+        lorentzian_share: float = EVEN_SHARE,
+    ) -> np.ndarray:
         """Return a mode's line on the fine grid, with unit area on the loss side.
 
         With `thermal_mev` (k_B T) loss and gain are tied by detailed balance; None: the loss line alone, no occupation.
         """
+        energies = self.energies_mev
         if thermal_mev is None:
-            spectrum = np.where(
-                self.energies_mev > 0.0, susceptibility(self.energies_mev, mode_mev, fwhm_mev, shape), 0.0
-            )
+            response = susceptibility(energies, mode_mev, fwhm_mev, shape, lorentzian_share)
+            spectrum = np.where(energies > 0.0, response, 0.0)
         else:
-            spectrum = loss_spectrum(self.energies_mev, mode_mev, fwhm_mev, thermal_mev, shape)
+            spectrum = loss_spectrum(energies, mode_mev, fwhm_mev, thermal_mev, shape, lorentzian_share)
         weight = np.where(self.energies_mev > 0.0, 1.0, 0.0)
         weight[self.energies_mev == 0.0] = 0.5
         return np.asarray(spectrum / float((spectrum * weight).sum() * self.step_mev))
@@ -149,6 +156,7 @@ def build_mode_tables(
     fwhm_mev: np.ndarray,
     thermal_mev: float | None,
     shape: LineShape,
+    lorentzian_share: float = EVEN_SHARE,
 ) -> ModeTables:
     """Tabulate the lines of all modes.
 
@@ -162,7 +170,10 @@ def build_mode_tables(
         (modes,), intrinsic widths.
     thermal_mev
         k_B T.
+    lorentzian_share
+        Of all modes alike; of pseudo-Voigt and Voigt lines, see `lineshapes.susceptibility`.
     """
+    kind = (thermal_mev, shape, lorentzian_share)
     narrowest = float(np.min(fwhm_mev)) if zero_loss is None else max(zero_loss.fwhm_mev, 1.0)
     step = 0.1 * narrowest
     n_nodes = int(np.ceil((bounds_mev[:, 1] - bounds_mev[:, 0]).max() / step)) + 4
@@ -188,10 +199,10 @@ def build_mode_tables(
     values = np.empty((len(fwhm_mev), N_TABLES, n_nodes, phases, grid.n_window))
     for mode, width in enumerate(fwhm_mev):
         nodes = first[mode] + step * np.arange(n_nodes)
-        lines = np.stack([grid.line(node, width, thermal_mev, shape) for node in nodes])
+        lines = np.stack([grid.line(node, width, *kind) for node in nodes])
         change = 0.02 * width
-        wider = np.stack([grid.line(node, width + change, thermal_mev, shape) for node in nodes])
-        narrower = np.stack([grid.line(node, width - change, thermal_mev, shape) for node in nodes])
+        wider = np.stack([grid.line(node, width + change, *kind) for node in nodes])
+        narrower = np.stack([grid.line(node, width - change, *kind) for node in nodes])
         for table, response in enumerate([reference, *slopes]):
             values[mode, table] = grid.sampled(grid.seen(lines, response), phases)
         values[mode, 4] = grid.sampled(grid.seen((wider - narrower) / (2 * change), reference), phases)

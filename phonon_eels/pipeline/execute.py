@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phonon_eels.config import Material, Settings, load_material
+from phonon_eels.config import Material, Settings
 from phonon_eels.errors import InputFileError, OutputError, PhononEELSError
+from phonon_eels.forward.recipe import checked_material
 from phonon_eels.io.metadata import noise_to_json
 from phonon_eels.io.results import read_result, read_summary, recover, staged, write_result
 from phonon_eels.pipeline.datasets import check_dataset_name, dataset_folder
@@ -256,16 +257,9 @@ def _surroundings(
 
     settings = settings or Settings()
     return _Surroundings(
-        settings,
-        load_material(settings.material),
-        backend or select_backend("auto"),
-        progress or (lambda step, done, total: None),
-        force,
-        whole,
-        before_work,
-        while_writing,
-        process,
-    )
+        settings, checked_material(settings), backend or select_backend("auto"), progress or (lambda step, done, total: None),
+        force, whole, before_work, while_writing, process,
+    )  # fmt: skip
 
 
 def _run_step(

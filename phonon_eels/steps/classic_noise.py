@@ -116,6 +116,7 @@ def with_noise(
         unknown = np.full((*shape, n_params), np.nan)
         return NoisyFit(fit, naive, unknown, False, kept, _independent(fit, kept), dof)
     window = slice(problem.first, problem.first + problem.mask.size)
+    fixed = fit.model.owner[kept] < 0
 
     def block(first_row: int, variance: np.ndarray, bad: np.ndarray | None) -> list[np.ndarray]:
         std, bound = np.full((2, *variance.shape[:2], n_params), np.nan)
@@ -129,7 +130,8 @@ def with_noise(
                 used &= ~np.asarray(bad[at][window], dtype=bool)
             if fit.usable[place] and used.any():
                 whole, bound[at], chi2[at] = _position(fit, place, np.where(used, spread, np.inf), noise)
-                std[at], matrix[at] = np.sqrt(np.maximum(np.diag(whole), 0.0)), whole[np.ix_(kept, kept)]
+                std[at] = np.sqrt(np.maximum(np.diag(whole), 0.0))
+                matrix[at] = np.where(fixed | fixed[:, None], 0.0, whole[np.ix_(kept, kept)])
         return [std, bound, chi2, matrix]
 
     parts = backend.map_rows(block, [problem.variance, problem.bad])
@@ -145,9 +147,11 @@ def _independent(fit: ComponentFit, kept: np.ndarray) -> np.ndarray:
     if fit.covariance is None:
         return matrix
     place = {int(p): k for k, p in enumerate(fit.model.free)}
-    own = [k for k, p in enumerate(kept.tolist()) if p in place]
-    free = [place[int(kept[k])] for k in own]
-    matrix[..., np.array(own)[:, None], own] = fit.covariance[..., np.array(free)[:, None], free]
+    owner, factor = fit.model.owner[kept], fit.model.affine[kept, 0]
+    own = np.flatnonzero(owner >= 0)
+    free = np.array([place[int(p)] for p in owner[own]], dtype=np.int64)
+    matrix[...] = 0.0  # of what is fixed
+    matrix[..., own[:, None], own] = fit.covariance[..., free[:, None], free] * np.outer(factor[own], factor[own])
     return np.where(fit.usable[..., None, None], matrix, np.nan)
 
 
@@ -182,6 +186,11 @@ def _position(
     inverse_noise = noise.inverse if used.all() else noise.inverse_of(used)
     whitened = rows[free] * root
     bound[free] = _bound(whitened @ inverse_noise @ whitened.T)
+    for p in np.flatnonzero((model.owner >= 0) & (model.owner != np.arange(model.owner.size))):  # those that are tied
+        factor, owner = model.affine[p, 0], model.owner[p]
+        matrix[p] = factor * matrix[owner]
+        matrix[:, p] = factor * matrix[:, owner]
+        bound[p] = abs(factor) * bound[owner]
     return matrix, bound, chi2
 
 

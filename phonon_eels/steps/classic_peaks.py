@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from phonon_eels.component_fit.fit import fit_problem
-from phonon_eels.component_fit.model import Component, build_model
+from phonon_eels.component_fit.model import Component, Tie, build_model
 from phonon_eels.component_fit.passes import TOLERANCE, Problem, mean_spectrum
 from phonon_eels.component_fit.result import ComponentFit
 from phonon_eels.component_fit.start import fit_mean
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.errors import DataError
+from phonon_eels.errors import ConfigError, DataError
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.kernels.likelihood import GAUSSIAN
+from phonon_eels.kernels.lineshapes import voigt_widths
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.classic_noise import NoisyFit, SpectrumNoise, spectrum_noise, with_noise
 from phonon_eels.steps.position_fits import pooled_settings
 from phonon_eels.steps.spec import StepContext
 
-MODE_OK, MODE_PRIOR, MODE_VANISHED, MODE_FAILED = 0, 1, 2, 3
+MODE_OK, MODE_PRIOR, MODE_VANISHED, MODE_FAILED, MODE_FIXED = 0, 1, 2, 3, 4
 BACKGROUNDS = {"constant": ("offset", 0), "linear": ("polynomial", 1), "exp_polynomial": ("exp_polynomial", 2)}
 SHAPE_PARAMETERS = ("fwhm", "fwhm_gauss", "fwhm_lorentz", "fraction")
 
@@ -38,29 +39,36 @@ def classic_components(
     kind = settings.line_shape
     parameters = Component(kind, "any").parameters
     components = []
+    parts = (0.6, 0.6) if settings.lorentzian_share is None else voigt_widths(1.0, settings.lorentzian_share)
+    priors = prior_std_mev if model.recipe is None else model.recipe.own_prior_std(prior_std_mev)
     for m, name in enumerate(model.mode_names):
         width, energy = float(model.fwhm_mev[m]), float(model.mode_energies_mev[m])
         start = {
             "centre": energy,
             "fwhm": width,
-            "fwhm_gauss": 0.6 * width,
-            "fwhm_lorentz": 0.6 * width,
+            "fwhm_gauss": parts[1] * width,
+            "fwhm_lorentz": parts[0] * width,
             "fraction": 0.5,
         }
         bounds = {
             "area": (-np.inf, np.inf),  # clipping would bias every sum over positions
             "centre": (float(model.bounds_mev[m, 0]), float(model.bounds_mev[m, 1])),
             "fwhm": (0.3 * width, 3.0 * width),
-            "fwhm_gauss": (0.1 * width, 3.0 * width),
-            "fwhm_lorentz": (0.0, 3.0 * width),
+            "fwhm_gauss": (min(0.1, 0.5 * parts[1]) * width, 3.0 * width),
+            "fwhm_lorentz": (0.0, 5.0 * parts[0] * width),
         }
-        fixed = tuple(p for p in parameters if p in SHAPE_PARAMETERS) if held is not None else ()
-        start |= {p: held[f"{name}.{p}"] for p in fixed} if held is not None else {}
-        prior = float(prior_std_mev[m])
+        shapes = {p: held[f"{name}.{p}"] for p in parameters if p in SHAPE_PARAMETERS} if held is not None else {}
+        values, ties = _held_energy(model, m)
+        if held is None:
+            shapes, tied_shapes = _held_shape(kind, name, model, settings)
+            ties |= tied_shapes
+        values |= shapes
+        start |= values
+        prior = float(priors[m])
         components.append(
             Component(
                 kind, name, {p: v for p, v in start.items() if p in parameters},
-                {p: b for p, b in bounds.items() if p in parameters}, fixed,
+                {p: b for p, b in bounds.items() if p in parameters}, tuple(values), ties,
                 priors={"centre": (energy, prior)} if np.isfinite(prior) else {},
             )
         )  # fmt: skip
@@ -68,6 +76,49 @@ def classic_components(
         shape, degree = BACKGROUNDS.get(settings.background, (settings.background, 0))
         components.append(Component(shape, "background", degree=degree))
     return components
+
+
+def _held_energy(model: ForwardModel, mode: int) -> tuple[dict[str, float], dict[str, Tie]]:
+    """Return what a recipe fixes, parameter → value, and what it ties, of a mode's energy."""
+    recipe = model.recipe
+    if recipe is None or recipe.owner[mode] == mode:
+        return {}, {}
+    distance = float(recipe.offset_mev[mode])
+    if recipe.fixed[mode]:
+        return {"centre": distance}, {}
+    return {}, {"centre": Tie(f"{model.mode_names[recipe.owner[mode]]}.centre", offset=distance)}
+
+
+def _held_shape(
+    kind: str, name: str, model: ForwardModel, settings: FitPeaks
+) -> tuple[dict[str, float], dict[str, Tie]]:
+    """Return what a recipe fixes and what it ties of a line's width and shape, where they are fitted.
+
+    Raises
+    ------
+    ConfigError
+        If a Voigt line's width is fixed without its Lorentzian share.
+    """
+    share, fixed = settings.lorentzian_share, settings.fixed_fwhm_mev.get(name)
+    group = next((group for group in settings.same_fwhm if name in group), ())
+    leader = next((other for other in group if other in model.mode_names), name)
+    if kind != "voigt":
+        values = {"fraction": share} if kind == "pseudo_voigt" and share is not None else {}
+        values |= {} if fixed is None else {"fwhm": fixed}
+        return values, {} if leader == name else {"fwhm": Tie(f"{leader}.fwhm")}
+    if fixed is not None:
+        if share is None:
+            raise ConfigError(
+                f"fit_peaks.fixed_fwhm_mev of the Voigt line {name} needs fit_peaks.lorentzian_share on the classic route, which fits "
+                "the widths of its two parts"
+            )
+        lorentzian, gaussian = voigt_widths(fixed, share)
+        return {"fwhm_lorentz": lorentzian, "fwhm_gauss": gaussian}, {}
+    ties = {} if leader == name else {p: Tie(f"{leader}.{p}") for p in ("fwhm_lorentz", "fwhm_gauss")}
+    if share is not None:
+        lorentzian, gaussian = voigt_widths(1.0, share)
+        ties["fwhm_gauss"] = Tie(f"{leader}.fwhm_lorentz", factor=gaussian / lorentzian)
+    return {}, ties
 
 
 def classic_problem(
@@ -159,10 +210,13 @@ def classic_maps(
     energy, energy_std, naive = (maps_of("centre", source) for source in (None, fit.std, found.naive_std))
     area, area_std, area_naive = (per_unit * maps_of("area", source) for source in (None, fit.std, found.naive_std))
     significant = (area > vanished_sigma * area_std) & np.isfinite(energy_std)
-    by_prior = energy_std > 0.5 * prior_std_mev[:, None, None]
+    prior = prior_std_mev if model.recipe is None else model.recipe.prior_std(prior_std_mev)
+    by_prior = energy_std > 0.5 * prior[:, None, None]
     status = np.where(significant, np.where(by_prior, MODE_PRIOR, MODE_OK), MODE_VANISHED)
+    if model.recipe is not None:
+        status[(area > vanished_sigma * area_std) & model.recipe.fixed[:, None, None]] = MODE_FIXED
     status = np.where(good & np.isfinite(area), status, MODE_FAILED)
-    shown = status <= MODE_PRIOR
+    shown = (status <= MODE_PRIOR) | (status == MODE_FIXED)
     bias, lost = _deconvolution_bias(model, context)
     values = {
         "apparent_energy_mev": (np.where(shown, energy, np.nan), "meV"),

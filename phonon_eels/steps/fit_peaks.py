@@ -80,6 +80,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
             "set denoise.method to none"
         )
     classic = context.route == "classic"
+    settings = from_zero_loss(settings, context)
     shared_settings = pooled_settings(settings) if classic else settings
     prepared = prepare(image, shared_settings, context)
     usable_prior = prior_stds(prepared.model, context.material)
@@ -148,6 +149,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
         "measured_temperature_k": temperature,
         **warm_told,
+        **_line_share(prepared.mean, settings),
     }
     said = (*warmth, *warm_words, *([sentence] if sentence else []))
     messages = (*_messages(image, model, good, prepared, settings, context), *said)
@@ -246,7 +248,7 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
             settings, material, channels, image.energy.dispersion_mev, mean.zero_loss, thermal,
             energies_mev=mean.energies_fit_mev, fwhm_mev=mean.fwhm_mev,
             shift_e=0.0 if classic else image.noise.read_noise_e**2, background_shape=(mean.ramp_e, mean.bend),
-            noise_correlation=image.noise.noise_correlation, vacuum=vacuum,
+            noise_correlation=image.noise.noise_correlation, vacuum=vacuum, lorentzian_share=mean.lorentzian_share,
         )  # fmt: skip
         return Prepared(model, mean_model, mean, alignment, _relative_counts(mean, context, image.shape[:2]), thermal)
 
@@ -254,6 +256,22 @@ def prepare(image: SpectrumImage, settings: FitPeaks, context: StepContext) -> P
     if vacuum is None or settings.vacuum_fit == "before":
         return prepared
     return with_response(joint_response(image, prepared, settings, context))
+
+
+def from_zero_loss(settings: FitPeaks, context: StepContext) -> FitPeaks:
+    """Return the settings with fixed energies counted from the zero-loss centre, as the fit does, and not from a calibrated zero."""
+    zero = true_zero(context)[0]
+    energies = {name: energy + zero for name, energy in settings.fixed_energies_mev.items()}
+    return settings.model_copy(update={"fixed_energies_mev": energies})
+
+
+def _line_share(mean: MeanFit, settings: FitPeaks) -> dict[str, Any]:
+    """Return what the summary says of the Lorentzian share of lines that have one, on the forward route."""
+    if mean.zero_loss is None or settings.line_shape not in ("pseudo_voigt", "voigt"):
+        return {}
+    held, std = settings.lorentzian_share is not None, mean.lorentzian_share_std
+    status = "fixed" if held else ("fitted" if np.isfinite(std) else "at bound")
+    return {"lorentzian_share": quantity(mean.lorentzian_share, std, "1", status)}
 
 
 def _apparent(material: Material, zero_loss_fwhm_mev: float) -> Material:

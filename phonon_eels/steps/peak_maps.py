@@ -13,7 +13,8 @@ from phonon_eels.forward.information import CramerRao, centroid_bound, cramer_ra
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import INTERVAL_MEANINGS, SHOWN_SIGMA, ScanFit
 
-MODE_STATUS = ("ok", "prior_dominated", "vanished", "failed")
+MODE_STATUS = ("ok", "prior_dominated", "vanished", "failed", "energy_fixed")
+"""The last: the mode is seen, at an energy that the recipe holds and that has no deviation."""
 IDENTIFIABILITY = ("identifiable", "centroid only", "not identifiable", "failed")
 INTERVAL_ENDS = ("low68", "high68", "low95", "high95")
 TOLD_SHARE = 0.5
@@ -95,18 +96,20 @@ def _maps_of(
     energy, energy_std = (_modes_first(fit.energies(v)) for v in (fit.params, fit.std))
     area, area_std = (_modes_first(fit.areas(v)) for v in (fit.params, fit.std))
     significant = (area > SHOWN_SIGMA * area_std) & (np.isfinite(energy_std) | (energy_interval_kinds(fit) > 0))
-    prior = prior_std_mev[:, None, None]
+    prior = (prior_std_mev if model.recipe is None else model.recipe.prior_std(prior_std_mev))[:, None, None]
     status = np.where(significant, np.where(energy_std > TOLD_SHARE * prior, 1, 0), 2)
+    if model.recipe is not None:
+        status[(area > SHOWN_SIGMA * area_std) & model.recipe.fixed[:, None, None]] = 4
     status = np.where(good & np.isfinite(area), status, 3).astype(np.int16)
-    shown = status <= 1
-    bound = cramer_rao(held)
+    shown = (status <= 1) | (status == 4)
+    bound = cramer_rao(held, model.recipe)
     told = identifiability(held, bound, model, material, good)
     dof = np.maximum(fit.chi2_mean - fit.chi2_taken, 1.0)
     widths = np.broadcast_to(model.fwhm_mev[:, None, None], energy.shape)
     values: Values = {
         "energy_mev": (np.where(shown, energy, np.nan), "meV"),
         "energy_mev_std": (np.where(shown, energy_std, np.nan), "meV"),
-        "energy_mev_crb": (_finite(bound.energy_mev, good), "meV"),
+        "energy_mev_crb": (_finite(np.where(bound.energy_mev > 0.0, bound.energy_mev, np.nan), good), "meV"),
         "posterior_prior_ratio": (np.where(shown & np.isfinite(prior), energy_std / prior, np.nan), "1"),
         "fwhm_mev": (np.where(shown, widths, np.nan), "meV"),
         "fwhm_mev_std": (np.full(energy.shape, np.nan), "meV"),
@@ -139,7 +142,7 @@ def limit_maps(
     What can be told follows from the bounds with the noise that channels share, where these are known; `held` is a fit that takes
     channels as independent, and is more hopeful than that.
     """
-    bound = cramer_rao(held)
+    bound = cramer_rao(held, model.recipe)
     if "apparent_energy_mev_crb" in values:
         known = np.nan_to_num(np.moveaxis(values["apparent_energy_mev_crb"][0], 0, 2), nan=np.inf)
         with np.errstate(invalid="ignore"):
@@ -158,7 +161,7 @@ def with_bins(maps: PeakMaps, held: ScanFit, model: ForwardModel, good: np.ndarr
     """Return the maps with the energies of bins of positions, where `bin_to_std_mev` asks for them."""
     if settings.bin_to_std_mev is None:
         return maps
-    bins = binned_energies(held, good, model.bounds_mev, settings.bin_to_std_mev, settings.bin_along)
+    bins = binned_energies(held, good, model.bounds_mev, settings.bin_to_std_mev, settings.bin_along, model.recipe)
     values: Values = {
         "binned_energy_mev": (bins.energy_mev, "meV"),
         "binned_energy_mev_std": (bins.std_mev, "meV"),

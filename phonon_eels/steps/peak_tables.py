@@ -125,8 +125,8 @@ def mode_table(
                 "mode": name,
                 "label": by_name[name].label,
                 "energy_mev": by_rows.energies_mev[m],
-                "energy_mev_std": energy_std[m],
-                "energy_mev_std_counting": by_rows.energies_std_mev[m],
+                "energy_mev_std": energy_std[m] if energy_std[m] > 0.0 else np.nan,
+                "energy_mev_std_counting": by_rows.energies_std_mev[m] if energy_std[m] > 0.0 else np.nan,
                 "energy_mev_syst": float(
                     np.linalg.norm(
                         [
@@ -144,7 +144,8 @@ def mode_table(
                 "area_e_std": area_std[m],
                 "n_positions": int(np.count_nonzero(maps.mode_status[m] <= 1)),
                 "prior_energy_mev_std": prior,
-                "posterior_prior_ratio": energy_std[m] / prior,
+                "posterior_prior_ratio": energy_std[m] / prior if energy_std[m] > 0.0 else np.nan,
+                "held": held_words(model, m),
                 "energy_mev_crb_position": _median(maps.energy_bound_mev[m], maps.mode_status[m] <= 1),
                 "energy_mev_per_ln_fwhm": follows[m, 0],
                 "energy_mev_per_ln_tail_loss": follows[m, 1],
@@ -158,6 +159,16 @@ def mode_table(
             columns=lambda name: f"apparent_{name}" if name.startswith(("energy_mev", "fwhm_mev")) else name
         )
     return table
+
+
+def held_words(model: ForwardModel, mode: int) -> str:
+    """Return what the recipe does with a mode's energy; nothing where it is free."""
+    recipe = model.recipe
+    if recipe is None or recipe.owner[mode] == mode:
+        return ""
+    if recipe.fixed[mode]:
+        return "energy fixed"
+    return f"{model.mode_names[recipe.owner[mode]]} {recipe.offset_mev[mode]:+g} meV"
 
 
 def sensitivity_summary(names: Sequence[str], follows: np.ndarray) -> dict[str, dict[str, float | str]]:

@@ -9,6 +9,7 @@ from phonon_eels.config import Material
 from phonon_eels.forward.covariance import PositionCovariance, fit_covariance, mode_parameters
 from phonon_eels.forward.model import ForwardModel
 from phonon_eels.forward.scan import Alignment, ScanFit
+from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.spectrum_image import SpectrumImage
 from phonon_eels.steps.covariance_maps import CovarianceMaps, Told, empty_covariance
 from phonon_eels.steps.pair_maps import PairMaps, pair_maps, pairs_in
@@ -124,7 +125,8 @@ def _whole(
     names += [(f"{mode}.area_e", "electrons") for mode in model.mode_names]
     names += [(f"{mode}.energy_mev", "meV") for mode in model.mode_names]
     found = empty_covariance(names, good.shape)
-    kept = np.flatnonzero(model.free(True)).astype(np.int64)
+    modes = np.arange(N_LOCAL, N_LOCAL + 2 * model.n_modes)
+    kept = np.concatenate([np.flatnonzero(model.free_local), modes]).astype(np.int64)
 
     def take(first_row: int, block: PositionCovariance) -> None:
         here = slice(first_row, first_row + len(block.bound))

@@ -8,18 +8,20 @@ import numpy as np
 
 from phonon_eels.config import Material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel, width_groups
+from phonon_eels.forward.mean import LOG_FWHM_STD, MeanFit, MeanModel
 from phonon_eels.forward.model import ForwardModel, rebuilt
 from phonon_eels.forward.pooled import (
     COLUMNS,
     ROWS,
     Pooled,
     block_sums,
+    gathered,
     local_energies,
     pool_scores,
     relative_to,
     row_sums,
 )
+from phonon_eels.forward.recipe import recipe_modes, width_groups
 from phonon_eels.forward.scan import Alignment, Reduce, ScanFit, fit_scan
 from phonon_eels.kernels.forward import N_LOCAL
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED
@@ -83,11 +85,11 @@ def pool(
         The last pass with its energies held, and where the free fit of each position starts.
     """
     model = prepared.model
-    by_name = {mode.name: mode for mode in context.material.modes}
+    by_name = {mode.name: mode for mode in recipe_modes(settings, context.material)}
     prior = np.array([by_name[name].fwhm_mev for name in model.mode_names])
     if context.route == "classic":
         prior = model.fwhm_mev
-    groups = width_groups(model.mode_names, context.material.pairs)
+    groups = width_groups(model.mode_names, context.material.pairs, settings)
     starts = _at_energies(prepared.starts(), model.mode_energies_mev)
     fit: ScanFit | None
     for _ in range(RELINEARISATIONS):
@@ -101,18 +103,30 @@ def pool(
         by_rows, by_columns = (
             pool_scores(
                 block_sums(fit.sums, model.n_modes, axis), model.mode_energies_mev, model.fwhm_mev, prior, LOG_FWHM_STD * prior,
-                groups, settings.intrinsic_widths == "shared",
+                groups, settings.intrinsic_widths == "shared", None if model.recipe is None else model.recipe.design,
             )
             for axis in (ROWS, COLUMNS)
         )  # fmt: skip
         widths = np.clip(by_rows.fwhm_mev, 0.7 * model.fwhm_mev, 1.4 * model.fwhm_mev)
-        energies = np.clip(by_rows.energies_mev, model.bounds_mev[:, 0], model.bounds_mev[:, 1])
+        energies = model.inside(by_rows.energies_mev)
         model = rebuilt(model, settings, context.material, prepared.thermal_mev, energies, widths)
-        local = local_energies(fit, usable, _energies(starts, model), np.isinf(prior_stds(model, context.material)))
+        local = _local(fit, usable, _energies(starts, model), model, context.material)
         starts = np.where(np.isfinite(fit.params), fit.params, starts)
-        starts = _at_energies(starts, np.clip(local, model.bounds_mev[:, 0], model.bounds_mev[:, 1]))
+        starts = _at_energies(starts, model.inside(local))
     assert fit is not None
     return model, by_rows, by_columns, replace(fit, sums=None), starts
+
+
+def _local(
+    fit: ScanFit, usable: np.ndarray, taken_at: np.ndarray, model: ForwardModel, material: Material
+) -> np.ndarray:
+    """Return the energies around every position, (rows, columns, modes), as the recipe ties them."""
+    separate = np.isinf(prior_stds(model, material))
+    if model.recipe is None:
+        return local_energies(fit, usable, taken_at, separate)
+    free = model.recipe.free_modes
+    own = local_energies(gathered(fit, model.recipe.design), usable, taken_at[..., free], separate[free])
+    return model.recipe.of_free(own)
 
 
 def _energies(params: np.ndarray, model: ForwardModel) -> np.ndarray:

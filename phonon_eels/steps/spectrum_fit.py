@@ -142,6 +142,8 @@ class SpectrumFitter:
             start[first : first + model.n_modes] = np.where(
                 np.isfinite(energies_mev), energies_mev, model.mode_energies_mev
             )
+            if model.recipe is not None:
+                start[first : first + model.n_modes] = model.recipe.held(start[first : first + model.n_modes])
         held = self._run(model, counts_e, variance_e2, start, np.zeros(model.n_modes, bool), 15)
         areas = slice(N_LOCAL, N_LOCAL + model.n_modes)
         seen = held.params[areas] > SEEN_SIGMA * held.std[areas]
@@ -176,8 +178,7 @@ class SpectrumFitter:
         modes, n_params = model.n_modes, model.n_params
         lower, upper = model.bounds()
         mean = model.prior_mean()
-        free = model.free(False)
-        free[N_LOCAL + modes : N_LOCAL + 2 * modes] = free_energies
+        free = model.free_where(free_energies)
         params, std = start[None].copy(), np.full((1, n_params), np.nan)
         outcome, status = np.full((1, 7), np.nan), np.zeros(1, np.int64)
         variance = np.empty((0, 0)) if variance_e2 is None else np.ascontiguousarray(variance_e2, float)[None]
@@ -210,9 +211,12 @@ class SpectrumFitter:
         good = fit.status in (CONVERGED, AT_BOUND)
         with np.errstate(invalid="ignore"):
             significant = (area > SHOWN_SIGMA * area_std) & np.isfinite(energy_std)
-            code = np.where(significant, np.where(energy_std > 0.5 * self.prior_std_mev, 1, 0), 2)
+            prior = self.prior_std_mev if model.recipe is None else model.recipe.prior_std(self.prior_std_mev)
+            code = np.where(significant, np.where(energy_std > 0.5 * prior, 1, 0), 2)
+            if model.recipe is not None:
+                code[(area > SHOWN_SIGMA * area_std) & model.recipe.fixed] = 4
         code = np.where(good & np.isfinite(area), code, 3)
-        shown = code <= 1
+        shown = (code <= 1) | (code == 4)
         dof = max(fit.chi2_expected, 1.0)
         shift = fit.params[1] if np.isfinite(fit.params[1]) else 0.0
         return SpectrumFit(

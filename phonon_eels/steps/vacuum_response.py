@@ -12,6 +12,7 @@ from phonon_eels.errors import DataError
 from phonon_eels.forward.joint_vacuum import fit_jointly
 from phonon_eels.forward.mean import LOG_FWHM_STD
 from phonon_eels.forward.model import ForwardModel, rebuilt
+from phonon_eels.forward.recipe import width_groups
 from phonon_eels.forward.scan import Alignment
 from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.forward.vacuum import VacuumReference, fit_vacuum
@@ -101,6 +102,8 @@ def joint_response(
     taking_part = thinned(taking_part & (alignment.channel != NO_CHANNEL), MOST_POSITIONS)
     chosen = replace(alignment, channel=np.where(taking_part, alignment.channel, NO_CHANNEL))
 
+    groups = width_groups(model.mode_names, (), settings)
+
     def rebuild(reference: VacuumReference, fwhm_mev: np.ndarray) -> ForwardModel:
         new, energies = replace(model, vacuum=reference), model.mode_energies_mev
         return rebuilt(new, settings, context.material, prepared.thermal_mev, energies, fwhm_mev)
@@ -109,6 +112,7 @@ def joint_response(
         image, model, chosen, prepared.starts(), context.backend, rebuild,
         energy_prior_std_mev=prior_stds(model, context.material),
         log_width_std=LOG_FWHM_STD if settings.intrinsic_widths == "shared" else 0.0,
+        width_design=np.equal.outer(groups, range(max(groups) + 1)).astype(float),
     )  # fmt: skip
     return replace(found.reference, positions=int(np.count_nonzero(taking_part)))
 

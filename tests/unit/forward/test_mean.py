@@ -5,7 +5,8 @@ import pytest
 
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import Settings
-from phonon_eels.forward.mean import MeanModel, fit_mean, width_groups
+from phonon_eels.forward.mean import MeanModel, fit_mean
+from phonon_eels.forward.recipe import width_groups
 from phonon_eels.forward.sums import aligned_sums
 from phonon_eels.kernels.response import ZeroLossShape
 from phonon_eels.units import thermal_energy_mev
@@ -27,9 +28,13 @@ def _fit(simulation, **changes):
 
 
 def test_width_groups():
-    assert width_groups(("a", "b", "c"), []) == [0, 1, 2]
-    assert width_groups(("a", "b", "c"), [("a", "c")]) == [0, 1, 0]
-    assert width_groups(("a", "b"), [("a", "x")]) == [0, 1]
+    free = Settings().fit_peaks
+    assert width_groups(("a", "b", "c"), [], free) == [0, 1, 2]
+    assert width_groups(("a", "b", "c"), [("a", "c")], free) == [0, 1, 0]
+    assert width_groups(("a", "b"), [("a", "x")], free) == [0, 1]
+    tied = free.model_copy(update={"same_fwhm": (("b", "c"),), "fixed_fwhm_mev": {"d": 3.0}})
+    assert width_groups(("a", "b", "c", "d"), [("a", "b")], tied) == [0, 0, 0, -1]
+    assert width_groups(("a", "b", "c", "d"), [("a", "d")], tied) == [0, 1, 1, -1]
 
 
 @pytest.fixture(scope="module")

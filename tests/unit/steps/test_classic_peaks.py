@@ -11,9 +11,11 @@ from phonon_eels.component_fit.result import STATUS_WORDS
 from phonon_eels.component_fit.start import evaluate_model
 from phonon_eels.config import Settings, load_material
 from phonon_eels.config.settings import FitPeaks
-from phonon_eels.errors import DataError
+from phonon_eels.errors import ConfigError, DataError
+from phonon_eels.kernels.lineshapes import voigt_widths
 from phonon_eels.spectrum_image import EnergyAxis, ScanAxis, SpectrumImage
 from phonon_eels.steps.fit_peaks import fit_peaks
+from phonon_eels.steps.peak_maps import MODE_STATUS
 from phonon_eels.steps.spec import StepContext
 
 AXIS = EnergyAxis(10.0, 0.5, 220)
@@ -96,7 +98,6 @@ def test_a_loss_spectrum_without_variance_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"line_shape": "voigt"}, "belongs to route = classic"),
         ({"background": "double_exponential"}, "the zero-loss tail is in the model"),
     ],
 )
@@ -104,3 +105,52 @@ def test_the_forward_route_refuses_what_it_cannot_do(change, message):
     with pytest.raises(ValidationError, match=message):
         Settings(route="forward", fit_peaks=FitPeaks(**change))
     assert Settings(route="classic", fit_peaks=FitPeaks(**change)).route == "classic"
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "pseudo_voigt"])
+def test_recipes_fix_and_tie_on_the_classic_route_too(kind):
+    image, context, material = scan_of(kind)
+    width = float(np.hypot(material.modes[-1].fwhm_mev, 5.0))
+    recipe = {
+        "fixed_energies_mev": {"Sr22": 22.0},
+        "fixed_separation_mev": [{"mode": "CuO42", "from_mode": "BiO38", "separation_mev": 4.0}],
+        "same_fwhm": [["BiO38", "CuO42"]],
+        "fixed_fwhm_mev": {"CuO78": width},
+    }
+    settings = FitPeaks.model_validate({"line_shape": kind, "position_widths": True, **recipe})
+    found = fit_peaks(image, settings, context)
+    maps = found.maps
+    low, high = (maps.sel(mode=mode) for mode in ("BiO38", "CuO42"))
+    known = np.isfinite(low["apparent_energy_mev"].values) & np.isfinite(high["apparent_energy_mev"].values)
+    assert known.mean() > 0.8
+    distance = (high["apparent_energy_mev"] - low["apparent_energy_mev"]).values[known]
+    np.testing.assert_allclose(distance, 4.0, atol=1e-12)
+    for name in ("apparent_energy_mev_std", "fwhm_mev", "fwhm_mev_std"):
+        np.testing.assert_array_equal(high[name].values[known], low[name].values[known], err_msg=name)
+    assert (maps["apparent_energy_mev"].sel(mode="Sr22") == 22.0).all()
+    assert found.summary["mode_status_counts"]["Sr22"] == {**dict.fromkeys(MODE_STATUS, 0), "energy_fixed": 20}
+    assert (maps["fwhm_mev"].sel(mode="CuO78") == width).all()
+    for mode in ("BiO38", "CuO42", "BiO57"):
+        pull = (
+            maps["apparent_energy_mev"].sel(mode=mode).values
+            - {
+                "BiO38": 38.0,
+                "CuO42": 42.0,
+                "BiO57": 57.5,
+            }[mode]
+        )
+        assert np.nanmax(np.abs(pull / maps["apparent_energy_mev_std"].sel(mode=mode).values)) < 4.0, mode
+
+
+def test_the_width_of_a_voigt_line_needs_its_share():
+    image, context, _ = scan_of("gaussian")
+    settings = FitPeaks(line_shape="voigt", fixed_fwhm_mev={"CuO78": 7.1})
+    with pytest.raises(ConfigError, match=r"Voigt line CuO78 needs fit_peaks\.lorentzian_share"):
+        fit_peaks(image, settings, context)
+    found = fit_peaks(image, settings.model_copy(update={"lorentzian_share": 0.01, "position_widths": True}), context)
+    lorentzian, gaussian = (found.maps[f"fwhm_{part}_mev"].values for part in ("lorentz", "gauss"))
+    np.testing.assert_allclose(lorentzian[-1], 0.071, rtol=1e-9)
+    ratio = voigt_widths(1.0, 0.01)
+    known = np.isfinite(lorentzian)
+    assert known.mean() > 0.6
+    np.testing.assert_allclose((gaussian / lorentzian)[known], ratio[1] / ratio[0], rtol=1e-9)
