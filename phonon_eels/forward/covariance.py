@@ -103,9 +103,9 @@ def fit_covariance(
         )  # fmt: skip
         shape = (counts.shape[0], columns)
         if model.recipe is not None:
-            fixed = np.isin(kept - N_LOCAL - model.n_modes, np.flatnonzero(model.recipe.fixed))
+            fixed = np.asarray(np.isin(kept - N_LOCAL - model.n_modes, np.flatnonzero(model.recipe.fixed)))
             known = np.isfinite(bound).any(axis=1)[:, None, None]
-            covariance = np.where(known & (fixed | fixed[:, None]), 0.0, covariance)
+            covariance = np.where(known & np.logical_or.outer(fixed, fixed), 0.0, covariance)
         return PositionCovariance(
             kept, covariance.reshape(*shape, kept.size, kept.size), bound.reshape(*shape, n_params)
         )

@@ -185,6 +185,36 @@ def test_the_step_fixes_energies_and_says_so(run):
     assert (pulls > 5.0).all()
 
 
+def test_covariance_and_pairs_follow_the_tie():
+    """The pair of 4 meV: tied, its splitting is the recipe's; with one line fixed, its centroid still is an estimate."""
+    material = CLOSE.model_copy(update={"pairs": (("BiO38", "CuO42"),)})
+    scan = simulated(3, 3, material=material, phonons={"area_e": 4e4}, detector={"poisson": True, "gain": 1.0})
+    context = context_of(material)
+    context = with_results(context, align_zlp=align_zlp(scan.image, Settings().align_zlp, context))
+    tied, fixed = (
+        fit_peaks(scan.image, FitPeaks(covariance_maps=True, **recipe), context).maps
+        for recipe in ({"fixed_separation_mev": CLOSE_PAIR}, {"fixed_energies_mev": {"CuO42": 42.0}})
+    )
+    energies = (
+        tied["covariance"].sel(parameter="BiO38.energy_mev").values,
+        tied["covariance"].sel(parameter="CuO42.energy_mev").values,
+    )
+    np.testing.assert_allclose(energies[0], energies[1], rtol=1e-12)
+    variance = tied["covariance"].sel(parameter="BiO38.energy_mev", other_parameter="CuO42.energy_mev").values
+    np.testing.assert_allclose(np.sqrt(variance), tied["fitted_energy_mev_std"].sel(mode="BiO38").values, rtol=1e-9)
+    told = (tied["pair_status"] == 0).values
+    assert told.any()
+    np.testing.assert_allclose(tied["splitting_mev"].values[told], 4.0, atol=1e-12)
+    assert (tied["splitting_mev_std"].values[told] < 1e-6).all()
+    for maps in (tied, fixed):
+        told = (maps["pair_status"] <= 1).values
+        assert told.any()
+        pulls = ((maps["centroid_mev"] - 40.0) / maps["centroid_mev_std"]).values[told]
+        assert np.abs(pulls).max() < 4.0
+    assert (fixed["pair_status"] != 0).all()
+    assert np.isnan(fixed["covariance"].sel(parameter="CuO42.energy_mev")).all()
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
