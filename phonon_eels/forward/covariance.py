@@ -104,7 +104,7 @@ def fit_covariance(
         shape = (counts.shape[0], columns)
         if model.recipe is not None:
             fixed = np.asarray(np.isin(kept - N_LOCAL - model.n_modes, np.flatnonzero(model.recipe.fixed)))
-            known = np.isfinite(bound).any(axis=1)[:, None, None]
+            known = np.asarray(np.isfinite(bound).any(axis=1))[:, None, None]
             covariance = np.where(known & np.logical_or.outer(fixed, fixed), 0.0, covariance)
         return PositionCovariance(
             kept, covariance.reshape(*shape, kept.size, kept.size), bound.reshape(*shape, n_params)
