@@ -241,8 +241,7 @@ def fit_scan(
             score, information = np.empty((kept, 2 * modes)), np.empty((kept, 2 * modes, 2 * modes))
             slope = np.empty((kept, modes, 2 * modes))
             ends, kinds = np.empty((told, modes, 4)), np.empty((told, modes), np.int64)
-            own_free = free[here].reshape(n, n_params)
-            _hold(model, own_free, params, ends[:0], kinds[:0])
+            own_free = _hold(model, free[here].reshape(n, n_params), params, ends[:0], kinds[:0])
             backend.run(
                 fit_block, *data, channel.ravel(), gain, dark,
                 model.shift_e, lags, model.likelihood, model.first_channel, model.energies_mev, model.dispersion_mev,
@@ -293,20 +292,21 @@ def _free(model: ForwardModel, free_energies: np.ndarray, scan: tuple[int, int])
     return model.free_where(np.broadcast_to(free_energies, (*scan, model.n_modes)))
 
 
-def _hold(model: ForwardModel, free: np.ndarray, params: np.ndarray, ends: np.ndarray, kinds: np.ndarray) -> None:
-    """Set energies that follow another one, and their intervals, to the last bit where that one is fitted.
+def _hold(model: ForwardModel, free: np.ndarray, params: np.ndarray, ends: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Set energies that follow another one, and their intervals, to the last bit where that one is fitted; return `free`.
 
     `free` and `params` are (positions, parameters), `ends` and `kinds` intervals of (positions or none, modes).
     """
-    if model.recipe is None:
-        return
     first = N_LOCAL + model.n_modes
+    if model.recipe is None:
+        return free
     for mode in model.recipe.followers:
         own, where = int(model.recipe.owner[mode]), free[:, first + mode] < 0
         distance = model.recipe.offset_mev[mode]
         params[where, first + mode] = params[where, first + own] + distance
         if len(ends):
             ends[where, mode], kinds[where, mode] = ends[where, own] + distance, kinds[where, own]
+    return free
 
 
 class _Whole:

@@ -148,8 +148,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "zlp_fwhm_mev": quantity(model.reference[0], float("nan"), "meV"),
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
         "measured_temperature_k": temperature,
-        **warm_told,
-        **_line_share(prepared.mean, settings),
+        **(warm_told | _line_share(prepared.mean, settings)),
     }
     said = (*warmth, *warm_words, *([sentence] if sentence else []))
     messages = (*_messages(image, model, good, prepared, settings, context), *said)
