@@ -9,6 +9,7 @@ import numpy as np
 
 from phonon_eels.backends.outliers import clean_rows, find_in_rows
 from phonon_eels.config.settings import RemoveSpikes
+from phonon_eels.errors import DataError
 from phonon_eels.forward.scan import electrons
 from phonon_eels.kernels.outliers import DEAD, GOOD, GROWN, HOT, SATURATED, SPIKE
 from phonon_eels.spectrum_image import SpectrumImage, StepResult
@@ -27,9 +28,14 @@ NARROW_FWHM = 3.5  # channels; a running median of seven takes out a zero-loss p
 LISTED = 1000  # spikes in the table, the largest
 
 
+MOST_FLAGGED = 20_000_000
+"""Channels that are kept in lists, 11 to 23 bytes each: more are no spikes, and would be beyond the memory that a step may take."""
+CHUNK = 1_000_000
+
+
 @dataclass(frozen=True)
 class _Found:
-    """Flagged channels of the scan as lists, in order of rows, columns, channels."""
+    """Flagged channels of the scan as lists, in order of rows, columns, channels; each in the smallest type that holds it."""
 
     row: np.ndarray
     column: np.ndarray
@@ -38,15 +44,33 @@ class _Found:
     counts: np.ndarray
     expected: np.ndarray
 
-    def where(self, kept: np.ndarray) -> _Found:
+    def sorted(self) -> _Found:
+        order = np.lexsort((self.channel, self.column, self.row))
         parts = (self.row, self.column, self.channel, self.flag, self.counts, self.expected)
-        return _Found(*(part[kept] for part in parts))
+        return _Found(*(part[order] for part in parts))
+
+    def of_rows(self, first: int, last: int) -> slice:
+        """Return where the entries of some rows lie, the last one included."""
+        low, high = np.searchsorted(self.row, [first, last + 1])
+        return slice(int(low), int(high))
 
     def per_position(self, shape: tuple[int, ...], flag: int) -> np.ndarray:
-        chosen = self.flag == flag
         result = np.zeros(shape[:2], dtype=np.int32)
-        np.add.at(result, (self.row[chosen], self.column[chosen]), 1)
+        for row in range(shape[0]):
+            inside = self.of_rows(row, row)
+            here = self.column[inside][self.flag[inside] == flag]
+            result[row] = np.bincount(here, minlength=shape[1])
         return result
+
+    def largest(self, number: int) -> np.ndarray:
+        """Return which spikes and dead channels are farthest from what was expected, in their order; a part of the list at a time."""
+        kept = np.empty(0, dtype=np.int64)
+        for start in range(0, self.flag.size, CHUNK):
+            flag = self.flag[start : start + CHUNK]
+            chosen = np.concatenate([kept, start + np.flatnonzero((flag == SPIKE) | (flag == DEAD))])
+            off = np.abs(self.counts[chosen].astype(np.float64) - self.expected[chosen])
+            kept = np.sort(chosen[np.argsort(-off, kind="stable")[:number]])
+        return kept
 
 
 def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepContext) -> StepResult:
@@ -72,7 +96,7 @@ def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepCon
     Raises
     ------
     DataError
-        If `protect_mev` leaves the energy axis.
+        If `protect_mev` leaves the energy axis, or so many channels are flagged that the noise model must be wrong.
     """
     if not settings.enabled:
         return StepResult(skipped="remove_spikes is off")
@@ -87,7 +111,7 @@ def remove_spikes(image: SpectrumImage, settings: RemoveSpikes, context: StepCon
     survey = survey_scan(counts, image, masked, protected, settings, context)
     found = _find(counts, bad, masked, image, protected, survey, settings, context)
     if turned:
-        found = _Found(found.column, found.row, found.channel, found.flag, found.counts, found.expected)
+        found = _Found(found.column, found.row, found.channel, found.flag, found.counts, found.expected).sorted()
     if settings.on_zero_loss and image.variance is None:
         found = _with_peak(image, found, protected, survey, settings, context)
     maps, status = _maps(image, found)
@@ -149,11 +173,34 @@ def _find(
         flags[hidden] = 0
         place = np.nonzero(flags)
         repaired = np.where(flags[place] == SATURATED, y[place], dark + gain * expected[place])
-        return place[0] + first, place[1], place[2], flags[place], y[place], repaired
+        return _compact((place[0] + first, place[1], place[2], flags[place], y[place], repaired), counts)
 
-    parts = context.backend.map_rows(judge, [counts, bad], progress=context.progress)
-    joined = [np.concatenate([part[k] for part in parts]) for k in range(6)]
+    parts: dict[int, list[np.ndarray]] = {}
+    flagged = [0]
+
+    def take(first: int, part: tuple[np.ndarray, ...]) -> None:
+        parts[first] = list(part)
+        flagged[0] += part[0].size
+        if flagged[0] > MOST_FLAGGED:
+            raise DataError(
+                f"more than {MOST_FLAGGED} channels are flagged, those of {len(parts)} blocks of rows alone: no scan has that many spikes; "
+                "give gain and read noise of the noise model (acquisition.gain, acquisition.read_noise_e), raise "
+                "remove_spikes.threshold_sigma, or set remove_spikes.enabled=false"
+            )
+
+    context.backend.map_rows(judge, [counts, bad], progress=context.progress, take=take)
+    in_order = [parts[first] for first in sorted(parts)]
+    joined = []
+    for _ in range(6):  # one list at a time, so that not all of them are there twice
+        joined.append(np.concatenate([part.pop(0) for part in in_order]))
     return _Found(*joined)
+
+
+def _compact(lists: tuple[np.ndarray, ...], counts: Any) -> tuple[np.ndarray, ...]:
+    """Return rows, columns, channels, flags, counts and expectations in the smallest types that hold them."""
+    places = (part.astype(np.min_scalar_type(size)) for part, size in zip(lists, counts.shape, strict=False))
+    dtype = counts.dtype.newbyteorder("=")
+    return (*places, lists[3], lists[4].astype(dtype), lists[5].astype(np.result_type(dtype, np.float32)))
 
 
 def _with_peak(
@@ -172,11 +219,9 @@ def _with_peak(
     gain, dark = electrons(image)
     flag = np.full(more.row.size, SPIKE, dtype=np.uint8)
     expected: np.ndarray = dark + gain * more.expected_e
-    added = (more.row, more.column, more.channel, flag, more.counts, expected)
+    added = _compact((more.row, more.column, more.channel, flag, more.counts, expected), image.counts)
     parts = (found.row, found.column, found.channel, found.flag, found.counts, found.expected)
-    joined = [np.concatenate(pair) for pair in zip(parts, added, strict=True)]
-    order = np.lexsort((joined[2], joined[1], joined[0]))
-    return _Found(*(part[order] for part in joined))
+    return _Found(*(np.concatenate(pair) for pair in zip(parts, added, strict=True))).sorted()
 
 
 def _repaired(image: SpectrumImage, found: _Found, context: StepContext) -> Any:
@@ -206,11 +251,11 @@ def _row_numbers(image: SpectrumImage) -> np.ndarray:
     return np.arange(image.shape[0]).reshape(-1, 1, 1)
 
 
-def _of_rows(found: _Found, rows: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+def _of_rows(found: _Found, rows: np.ndarray) -> tuple[slice, tuple[np.ndarray, ...]]:
     """Which list entries belong to a block of rows, and where in the block."""
     first, last = (int(rows[0, 0, 0]), int(rows[-1, 0, 0])) if rows.size else (0, -1)
-    inside = np.flatnonzero((found.row >= first) & (found.row <= last))
-    return inside, (found.row[inside] - first, found.column[inside], found.channel[inside])
+    inside = found.of_rows(first, last)
+    return inside, (found.row[inside].astype(np.int64) - first, found.column[inside], found.channel[inside])
 
 
 def _maps(image: SpectrumImage, found: _Found) -> tuple[Any, np.ndarray]:
@@ -244,17 +289,15 @@ def _summary(image: SpectrumImage, found: _Found, survey: Survey, settings: Remo
 def _largest(image: SpectrumImage, found: _Found) -> pd.DataFrame:
     import pandas as pd
 
-    chosen = np.flatnonzero((found.flag == SPIKE) | (found.flag == DEAD))
-    order = np.argsort(-np.abs(found.counts[chosen] - found.expected[chosen]), kind="stable")
-    chosen = np.sort(chosen[order[:LISTED]])
+    chosen = found.largest(LISTED)
     return pd.DataFrame(
         {
-            "row": found.row[chosen],
-            "column": found.column[chosen],
+            "row": found.row[chosen].astype(np.int64),
+            "column": found.column[chosen].astype(np.int64),
             "energy_loss_mev": image.energy.offset_mev + image.energy.dispersion_mev * found.channel[chosen],
             "kind": np.where(found.flag[chosen] == SPIKE, "spike", "dead"),
-            "counts": found.counts[chosen],
-            "expected_counts": found.expected[chosen],
+            "counts": found.counts[chosen].astype(np.float64),
+            "expected_counts": found.expected[chosen].astype(np.float64),
         }
     )
 

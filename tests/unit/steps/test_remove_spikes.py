@@ -10,9 +10,10 @@ from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.config import load_material
 from phonon_eels.config.settings import RemoveSpikes
 from phonon_eels.errors import DataError
+from phonon_eels.kernels.outliers import DEAD, SPIKE
 from phonon_eels.spectrum_image import Acquisition, EnergyAxis, NoiseModel, ScanAxis, SpectrumImage
 from phonon_eels.steps.peak_spikes import spikes_on_peak
-from phonon_eels.steps.remove_spikes import REMOVE_SPIKES, detection_level, remove_spikes
+from phonon_eels.steps.remove_spikes import REMOVE_SPIKES, _Found, detection_level, remove_spikes
 from phonon_eels.steps.spec import StepContext
 
 MATERIAL = load_material("bi2212")
@@ -214,3 +215,72 @@ def test_suspects_on_the_peak_take_the_memory_of_their_windows(tmp_path):
     tracemalloc.stop()
     assert set(found.row[found.channel == top]) == set(range(40))
     assert peak < 0.5 * counts.nbytes
+
+
+def flagged_everywhere(dtype, rows=40, columns=50):
+    """Spikes in one channel of five of every spectrum, away from the zero-loss peak."""
+    image = make((rows, columns), seed=3, noise=True)
+    counts = np.asarray(image.counts).astype(dtype)
+    counts[..., 150::5] += np.asarray(3000, dtype)
+    return image.with_(counts=counts)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.uint16, 15), (np.float32, 15), (np.float64, 23)])
+def test_lists_of_flagged_channels_are_small(dtype, most):
+    """A scan with very many flagged channels: what is kept of each is bounded, in type and in number."""
+    image = flagged_everywhere(dtype)
+    result = remove_spikes(image, RemoveSpikes(on_zero_loss=False), context())
+    flagged = result.summary["masked_channels"]
+    assert flagged > 50_000
+    kept = result.image.counts, result.image.bad
+    lists = {id(a): a.nbytes for cube in kept for a in _lists_in(cube)}
+    assert lists
+    assert sum(lists.values()) <= most * flagged
+    assert int(np.asarray(result.image.bad).sum()) == flagged
+    spikes = result.tables["spikes"]
+    assert len(spikes) == 1000
+    channel = np.round((spikes["energy_loss_mev"].to_numpy() - AXIS.offset_mev) / AXIS.dispersion_mev).astype(int)
+    repaired = np.asarray(result.image.counts)[spikes["row"], spikes["column"], channel]
+    np.testing.assert_allclose(repaired, spikes["expected_counts"], rtol=1e-6)
+    assert int(result.maps["repaired_channels"].sum()) == flagged
+
+
+def _lists_in(cube):
+    """The lists that a lazy cube's tasks hold on to."""
+    found, seen = [], set()
+    pending = list(cube.dask.values())
+    while pending:
+        thing = pending.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if type(thing).__name__ == "_Found":
+            found += [thing.row, thing.column, thing.channel, thing.flag, thing.counts, thing.expected]
+        elif isinstance(thing, (list, tuple)):
+            pending += thing
+        elif isinstance(thing, dict):
+            pending += thing.values()
+        else:
+            pending += [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
+            pending += [getattr(thing, name) for name in ("func", "args", "kwargs") if hasattr(thing, name)]
+    return found
+
+
+def test_more_flagged_channels_than_any_scan_has_are_refused(monkeypatch):
+    monkeypatch.setattr("phonon_eels.steps.remove_spikes.MOST_FLAGGED", 5000)
+    with pytest.raises(DataError, match=r"more than 5000 channels are flagged.*acquisition\.gain.*threshold_sigma"):
+        remove_spikes(flagged_everywhere(np.float32), RemoveSpikes(on_zero_loss=False), context())
+
+
+def test_the_largest_are_found_part_by_part(monkeypatch):
+    """The same as by sorting all of them, ties in their order."""
+    random = np.random.default_rng(5)
+    n = 1000
+    flag = random.choice([1, 2, 3, 5], n).astype(np.uint8)
+    counts, expected = random.integers(0, 40, n).astype(np.uint16), np.full(n, 20.0, np.float32)
+    found = _Found(*(np.arange(n),) * 3, flag, counts, expected)
+    chosen = np.flatnonzero((flag == SPIKE) | (flag == DEAD))
+    order = np.argsort(-np.abs(counts[chosen].astype(float) - 20.0), kind="stable")
+    for chunk in (77, 10_000):
+        monkeypatch.setattr("phonon_eels.steps.remove_spikes.CHUNK", chunk)
+        np.testing.assert_array_equal(found.largest(50), np.sort(chosen[order[:50]]))
