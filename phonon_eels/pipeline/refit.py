@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from phonon_eels.config import Settings, load_material
 from phonon_eels.errors import InputFileError
 from phonon_eels.io.results import read_result, read_summary, staged, write_result
+from phonon_eels.pipeline.components import STEP as COMPONENTS
 from phonon_eels.pipeline.inputs import input_image, step_context
 from phonon_eels.pipeline.lock import lock_step
 from phonon_eels.pipeline.staleness import is_fresh, make_provenance, refitted
@@ -58,6 +59,11 @@ def refit(
 
     folder, settings = Path(folder), settings or Settings()
     material, backend = load_material(settings.material), backend or select_backend("auto")
+    if (folder / COMPONENTS).is_dir() and not (folder / STEP).is_dir():
+        raise InputFileError(
+            f"{folder}: holds a result of `phonon-eels fit`, none of {STEP}; fit that again by "
+            "`phonon-eels fit FILE --components YAML --where EXPRESSION`, as it was made"
+        )
     with lock_step(folder, STEP, take_over) as fence:
         provenance = make_provenance(folder, STEP, settings, material, device=backend.name, threads=backend.threads)
         if not is_fresh(folder, provenance):

@@ -85,7 +85,7 @@ def fit_model(
     else:
         arguments |= {"likelihood": "gaussian", "variance": gain**2 if variance is None else variance}
     fit = fit_components(
-        counts, energies, components, bad=bad, window_mev=edges, covariance=True, backend=backend, progress=progress,
+        counts, energies, components, bad=bad, window_mev=edges, covariance=any(entry.back is not None for entry in translations), backend=backend, progress=progress,
         rescale=likelihood == "least_squares" and variance is None, **arguments,
     )  # fmt: skip
     for entry in translations:

@@ -132,6 +132,8 @@ def test_chosen_positions_again(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "0 positions fitted again" in capsys.readouterr().err
     assert _fit("--where", "status != converged", "--set", "components.a.start.centre=37") == 2
     assert "made of another file or of other components" in capsys.readouterr().err
+    assert main(["refit", "--dataset-folder", "results/scan", "--where", "status != converged"]) == 2
+    assert "holds a result of `phonon-eels fit`, none of fit_peaks" in capsys.readouterr().err
     assert _fit("--where", "colour == red") == 2
     assert "'colour' is no number and none of status" in capsys.readouterr().err
 
