@@ -8,10 +8,12 @@ import pytest
 from phonon_eels.config import Settings
 from phonon_eels.errors import DataError
 from phonon_eels.kernels.lineshapes import split_pearson7
+from phonon_eels.spectrum_image import REGIONS
 from phonon_eels.steps import vacuum_response
 from phonon_eels.steps.align_zlp import align_zlp
-from phonon_eels.steps.fit_peaks import FIT_PEAKS, fit_peaks
+from phonon_eels.steps.fit_peaks import FIT_PEAKS, fit_peaks, prepare
 from phonon_eels.steps.vacuum import VacuumReference
+from phonon_eels.steps.vacuum_response import joint_response
 from tests.unit.forward.spectra import SEPARATED, context_of, material_of, simulated, with_results
 
 MATERIAL = material_of(*SEPARATED)
@@ -271,3 +273,29 @@ def test_vacuum_of_another_peak_is_told(counted):
     odd, like = (fit_peaks(counted.image, Settings().fit_peaks, _with_vacuum(context, 0, s)) for s in (0.01, 0.0))
     assert any("vacuum and scan disagree" in message for message in odd.messages)
     assert not any("vacuum and scan disagree" in message for message in like.messages)
+
+
+def test_what_is_counted_in_vacuum_plays_no_part_beside_the_reference(counted):
+    """The scan's side of the joint fit does not look at positions marked as vacuum, however they are marked."""
+    settings = Settings().fit_peaks.model_copy(update={"vacuum_region": (0, 2, 0, 8), "response": "vacuum"})
+    image = _with_empty_rows(counted)
+    context = _context(image)
+    prepared = prepare(image, settings.model_copy(update={"vacuum_fit": "before"}), context)
+    by_mask = settings.model_copy(update={"vacuum_region": None})
+    marked = np.zeros((8, 8), np.int8)
+    marked[:2] = REGIONS.index("vacuum")
+
+    def factors(row, settings, regions=None):
+        """Coefficients of the joint fit when all spectra of a row are spoilt after the reference was taken from them."""
+        counts = np.array(image.counts)
+        if row is not None:
+            counts[row] = np.roll(3.0 * counts[row], 60, axis=-1)
+        spoilt = image.with_(counts=counts, regions=regions)
+        return joint_response(spoilt, prepared, settings, context)
+
+    for chosen, regions in ((settings, None), (by_mask, marked)):
+        kept, inside, outside = (factors(row, chosen, regions) for row in (None, 1, 5))
+        assert kept.positions == 48
+        np.testing.assert_array_equal(inside.beta, kept.beta)
+        np.testing.assert_array_equal(inside.covariance, kept.covariance)
+        assert np.abs(outside.beta - kept.beta).max() > 1e-6
