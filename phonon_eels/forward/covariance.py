@@ -85,11 +85,12 @@ def fit_covariance(
         energies = kept[kept >= N_LOCAL + model.n_modes]
         held[energies] = np.isfinite(prior_std_mev[energies - N_LOCAL - model.n_modes])
     precision = model.prior_precision(prior_std_mev)
+    estimates, std = fit.params, fit.std  # no more of the fit travels to a worker
 
     def rows_of(first_row: int, counts: Any, bad: Any, variance: Any) -> PositionCovariance:
         here = slice(first_row, first_row + counts.shape[0])
         n = counts.shape[0] * columns
-        params, free = fit.params[here], np.isfinite(fit.std[here])
+        params, free = estimates[here], np.isfinite(std[here])
         included = free | (held & (params > lower) & (params < upper))
         usable = np.ascontiguousarray(np.where(free.any(axis=2, keepdims=True), params, np.nan)).reshape(n, n_params)
         covariance, bound = np.empty((n, kept.size, kept.size)), np.empty((n, n_params))

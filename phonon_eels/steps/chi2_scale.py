@@ -66,4 +66,4 @@ def tell_scale(maps: xr.Dataset) -> None:
     """Write into the attributes of the multiplied maps that they are."""
     for name in maps.data_vars:
         if is_scaled(str(name)):
-            maps[name].attrs["scaled"] = SENTENCE
+            maps[name].attrs["scaled"] = SENTENCE.replace("the root of ", "") if name == "covariance" else SENTENCE

@@ -66,6 +66,16 @@ def test_results_arrive_as_every_map(session: Session) -> None:
     for mode in ("Sr22", "BiO38", "CuO42", "BiO57", "SrO67", "CuO78"):
         for what in ("energy (meV)", "energy σ (meV)", "FWHM (meV)", "area (e⁻)", "area σ (e⁻)", "status"):
             assert f"{mode} {what}" in found
+    for what in (
+        "centroid (meV)",
+        "centroid σ (meV)",
+        "splitting (meV)",
+        "splitting σ (meV)",
+        "area ratio",
+        "area ratio σ",
+        "status",
+    ):
+        assert f"BiO38+CuO42 {what}" in found
     assert len(set(found)) == len(found)
     kinds = {keywords["name"]: (kind, keywords) for _, keywords, kind in layers}
     assert kinds["layers"][0] == kinds["CuO78 status"][0] == "labels"
