@@ -19,6 +19,8 @@ from phonon_eels.kernels.response import ZeroLossShape
 
 MODEL_ERROR = 3e-3
 """Relative error allowed to the mean's model: positions with wandering peaks do not add up to one peak exactly."""
+SHARE_ROOM = 1e-3
+"""A Lorentzian share this near to 0 or 1 lies at that bound: the search stays inside of it."""
 LOG_FWHM_STD = 0.4
 """Prior standard deviation of the logarithm of an intrinsic width around the material's."""
 
@@ -273,7 +275,7 @@ def _share_std(model: MeanModel, found: OptimizeResult) -> float:
     """Return the deviation of the Lorentzian share, all else marginalised; NaN where it is not fitted or at a bound."""
     place = model.n_energies + model.n_groups
     inside = np.flatnonzero(found.active_mask == 0)
-    if not model.shares or place not in inside:
+    if not model.shares or place not in inside or not SHARE_ROOM < found.x[place] < 1.0 - SHARE_ROOM:
         return float("nan")
     covariance = np.linalg.pinv(found.jac[:, inside].T @ found.jac[:, inside], hermitian=True)
     own = int(np.searchsorted(inside, place))

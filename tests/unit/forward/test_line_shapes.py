@@ -99,3 +99,16 @@ def test_the_share_is_kept_wherever_the_model_is_built_anew():
     moved = rebuilt(told, settings, scenes.MATERIAL, scenes.THERMAL, told.mode_energies_mev, told.fwhm_mev)
     np.testing.assert_array_equal(moved.tables.values, told.tables.values)
     assert np.abs(model.tables.values - told.tables.values).max() > 1e-4
+
+
+def test_a_share_at_its_bound_has_no_deviation():
+    """Lorentzian lines, fitted as pseudo-Voigt ones."""
+    truth, settings = (
+        scenes.expected("lorentzian"),
+        Settings().fit_peaks.model_copy(update={"line_shape": "pseudo_voigt"}),
+    )
+    channels = scenes.FIRST + np.arange(scenes.N)
+    model = MeanModel(settings, scenes.MATERIAL, channels, scenes.DISPERSION, scenes.RESPONSE, scenes.THERMAL)
+    fit = fit_mean(model, truth, truth / 4000.0)
+    assert fit.lorentzian_share > 0.97
+    assert np.isnan(fit.lorentzian_share_std) == (fit.lorentzian_share > 0.999)
