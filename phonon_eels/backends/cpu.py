@@ -71,7 +71,7 @@ class CpuBackend:
         """Call ``function(first_row, *blocks)`` on consecutive blocks of rows; see `Backend`."""
         first = next(array for array in arrays if array is not None)
         lazy = any(hasattr(array, "dask") for array in arrays)
-        spans = list(pairwise(self._row_edges(first, self.blocks_at_once if lazy else self.blocks_in_memory)))
+        spans = list(pairwise(self._row_edges(first, lazy)))
         results: list[Any] = []
         with closing((self._by_dask if lazy else self._by_threads)(function, arrays, spans)) as found:
             for (low, high), result in zip(spans, found, strict=True):
@@ -144,7 +144,7 @@ class CpuBackend:
     ) -> Any:
         import dask.array as da
 
-        edges = self._row_edges(first, self.blocks_at_once)
+        edges = self._row_edges(first, lazy=True)
         chunks = (tuple(np.diff(edges).tolist()), *[(size,) for size in first.shape[1:]])
         given = [None if array is None else _rechunk(array, chunks) for array in arrays]
         present = [array for array in given if array is not None]
@@ -158,12 +158,22 @@ class CpuBackend:
             call, *present, dtype=dtype, chunks=out_chunks, meta=np.empty((0,) * first.ndim, dtype=dtype)
         )
 
-    def _row_edges(self, array: Any, at_least: int) -> list[int]:
-        """Block edges along the rows: about `block_bytes` a block, at least as many as are asked for where there are rows."""
+    def block_rows(self, array: Any, lazy: bool) -> int:
+        """Return how many rows a block has: about `block_bytes` as float64, and enough blocks for all threads.
+
+        Of a lazy array it is whole chunks where they are no larger than two blocks, so that none is read twice.
+        """
         n_rows = array.shape[0]
         row_bytes = int(np.prod(array.shape[1:], dtype=np.int64)) * 8
-        per_block = max(1, min(self.block_bytes // max(row_bytes, 1), -(-n_rows // at_least)))
-        return [*range(0, n_rows, per_block), n_rows]
+        at_least = self.blocks_at_once if lazy else self.blocks_in_memory
+        rows = max(1, min(self.block_bytes // max(row_bytes, 1), -(-n_rows // at_least)))
+        chunk = int(array.chunks[0][0]) if hasattr(array, "dask") else 1
+        if chunk * row_bytes <= 2 * self.block_bytes and -(-n_rows // chunk) >= at_least:
+            rows = chunk * max(1, rows // chunk)
+        return rows
+
+    def _row_edges(self, array: Any, lazy: bool) -> list[int]:
+        return [*range(0, array.shape[0], self.block_rows(array, lazy)), array.shape[0]]
 
 
 def _call(function: Callable[..., Any], first_row: int, *blocks: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -25,19 +24,12 @@ def position_bytes(model: ComponentModel, covariance: bool) -> int:
     return 8 * (2 * n_params + OUTCOMES + 1 + (n_free**2 if covariance else 0))
 
 
-def block_rows(shape: tuple[int, ...], backend: CpuBackend, lazy: bool) -> int:
-    """Return how many rows of a cube the processor works on as one block, at most."""
-    at_least = backend.blocks_at_once if lazy else backend.blocks_in_memory
-    row_bytes = math.prod(shape[1:]) * 8
-    return int(max(1, min(backend.block_bytes // max(row_bytes, 1), -(-shape[0] // at_least))))
-
-
 def expected_bytes(counts: Any, model: ComponentModel, covariance: bool, backend: CpuBackend) -> float:
     """Return how much memory arrays take at most while every position of a cube is fitted.
 
     Results of all positions are held once. Of a file read by Dask, every thread holds the chunk that it reads from and its
-    block of rows; arrays that are there already, in memory or mapped from a file, are not counted. Results of blocks that
-    are done wait until they are put in their place. When all are, the maps are made from them.
+    block of rows; arrays that are there already, in memory or mapped from a file, are not counted. When all results are there,
+    the maps are made from them.
 
     Parameters
     ----------
@@ -48,13 +40,14 @@ def expected_bytes(counts: Any, model: ComponentModel, covariance: bool, backend
     """
     lazy, at_once = hasattr(counts, "dask"), backend.blocks_at_once
     n_rows, n_columns, n_channels = counts.shape
-    rows = block_rows(counts.shape, backend, lazy)
+    rows = backend.block_rows(counts, lazy)
     result = position_bytes(model, covariance)
     stored_row = n_columns * n_channels * np.dtype(counts.dtype).itemsize
-    read = max(counts.chunks[0]) * stored_row + rows * stored_row if lazy else 0
+    chunk = counts.chunks[0][0] if lazy else 0
+    # A block of one chunk is that chunk; any other is put together from what was read.
+    read = stored_row * (rows if rows == chunk else rows + chunk * -(-rows // chunk)) if lazy else 0
     n_blocks = -(-n_rows // rows)
-    waiting = min(n_blocks, at_once if lazy or at_once == 1 else 2 * at_once + 1)
     n = n_rows * n_columns
-    working = min(n_blocks, at_once) * read + waiting * rows * n_columns * result
+    working = min(n_blocks, at_once) * read
     summary = n * 8 * (2 * len(model.names) + SUMMARY_NUMBERS)
     return OTHER_BYTES + n * result + max(working + 2.0 * FITTED_AGAIN * n * result, summary)

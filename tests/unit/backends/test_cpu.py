@@ -104,6 +104,31 @@ def test_blocks_stay_small(monkeypatch):
     assert sizes == [2, 2, 2, 1]
 
 
+def test_no_chunk_of_a_file_is_read_twice():
+    read = []
+
+    def chunk(block_info=None):
+        (low, high), *_ = block_info[None]["array-location"]
+        read.append(low)
+        return _cube(rows=61)[low:high]
+
+    lazy = da.map_blocks(chunk, chunks=((7,) * 8 + (5,), (3,), (5,)), dtype=float, meta=np.empty((0, 0, 0)))
+    backend = CpuBackend(2)
+    backend.block_bytes = 4 * 3 * 5 * 8  # a chunk is almost two blocks
+    sizes = backend.map_rows(lambda first, block: len(block), [lazy])
+    assert sizes == [7] * 8 + [5]
+    assert sorted(read) == list(range(0, 61, 7))
+    backend.block_bytes = 3 * 3 * 5 * 8  # and now more: memory goes before reading once
+    assert max(backend.map_rows(lambda first, block: len(block), [lazy])) == 3
+    backend.block_bytes = 20 * 3 * 5 * 8
+    assert backend.map_rows(lambda first, block: len(block), [lazy]) == [14] * 4 + [5]
+
+
+def test_few_chunks_leave_no_thread_without_work():
+    given = da.from_array(_cube(rows=61), chunks=(61, 3, 5))
+    assert len(CpuBackend(4).map_rows(lambda first, block: len(block), [given])) == 4
+
+
 def test_error_of_a_block_is_not_swallowed():
     def fail(first, block):
         raise ValueError("no such spectrum")
