@@ -105,19 +105,21 @@ class WorkersBackend(CpuBackend):
             Called with the rows written.
         """
         unit = math.lcm(*(int(target.chunks[0]) for target in targets))
-        edges = self._row_edges(sources[0], unit)
+        edges = self._row_edges(sources[0], unit=unit)
         self._run(_store_rows, pack(tuple(sources), tuple(targets)), edges, lambda done, total: progress(done))
 
-    def _row_edges(self, array: Any, unit: int | None = None) -> list[int]:
-        """Block edges at multiples of the rows of a chunk, so that no chunk is read or written by two tasks."""
+    def block_rows(self, array: Any, lazy: bool = True, unit: int | None = None) -> int:
+        """Return how many rows a task has: a multiple of those of a chunk, so that no chunk is read or written by two tasks."""
         if unit is None:
             rows = getattr(array, "chunks", None)
             unit = int(rows[0][0]) if rows and isinstance(rows[0], tuple) else 1
-        n_rows = int(array.shape[0])
         row_bytes = int(np.prod(array.shape[1:], dtype=np.int64)) * 8
         # Rounded up: blocks of half the size would be twice as many tasks.
-        wanted = max(1, min(-(-self.block_bytes // max(row_bytes, 1)), -(-n_rows // self.threads)))
-        return [*range(0, n_rows, unit * -(-wanted // unit)), n_rows]
+        wanted = max(1, min(-(-self.block_bytes // max(row_bytes, 1)), -(-int(array.shape[0]) // self.threads)))
+        return unit * -(-wanted // unit)
+
+    def _row_edges(self, array: Any, lazy: bool = True, unit: int | None = None) -> list[int]:
+        return [*range(0, int(array.shape[0]), self.block_rows(array, lazy, unit)), int(array.shape[0])]
 
     def _run(
         self,
