@@ -86,12 +86,20 @@ def vacuum_deviations(model: ForwardModel, params: np.ndarray) -> np.ndarray:
 def energies_by_factor(model: ForwardModel, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return dE/dβ of the measured shape's coefficients, (modes, splines), and the deviations of the energies without, (modes,)."""
     assert model.vacuum is not None
+    follows, own = energies_by_shared(model, params)
+    return follows[:, : model.vacuum.beta.size], own
+
+
+def energies_by_shared(model: ForwardModel, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `energies_by_factor` with the derivatives to the intrinsic widths beside, (modes, splines + modes)."""
+    assert model.vacuum is not None
     values, jacobian = model_at(model, params)
     weight = 1.0 / np.maximum(values + model.shift_e, 1e-3)
     design = model.design()
     by_beta = params[0] * jacobian[0] * model.vacuum.basis(model.energies_mev - params[1])
     fisher = design.T @ fisher_matrix(model, params) @ design
-    moved = -np.linalg.solve(fisher, design.T @ ((jacobian * weight) @ by_beta.T))
+    shared = np.concatenate([by_beta, jacobian[N_LOCAL + 2 * model.n_modes :]])
+    moved = -np.linalg.solve(fisher, design.T @ ((jacobian * weight) @ shared.T))
     of_energies = design[N_LOCAL + model.n_modes : N_LOCAL + 2 * model.n_modes]
     own = np.sqrt(np.diag(of_energies @ np.linalg.inv(fisher) @ of_energies.T))
     return np.asarray(of_energies @ moved), own
