@@ -76,28 +76,35 @@ def sections() -> tuple[Section, ...]:
     """Return all settings in the order in which they matter: the run, the acquisition, then the steps."""
     schema = Settings.model_json_schema()
     definitions, properties = schema["$defs"], schema["properties"]
+    defaults = Settings().model_dump(mode="json")  # the schema has none where they are made
     general = tuple(
-        _field((name,), entry) for name, entry in properties.items() if "$ref" not in entry and name not in HIDDEN
+        _field((name,), entry, defaults)
+        for name, entry in properties.items()
+        if "$ref" not in entry and name not in HIDDEN
     )
     found = [Section(GENERAL, str(schema.get("description", "")), general)]
     # Sections that belong to no step come first: what the files do not say, masks.
     shared = [name for name, entry in properties.items() if "$ref" in entry and name not in STEP_NAMES]
     for name in (*shared, *STEP_NAMES):
         model = definitions[properties[name]["$ref"].rpartition("/")[2]]
-        found.append(Section(name, str(model.get("description", "")), tuple(_fields((name,), model, definitions))))
+        found.append(
+            Section(name, str(model.get("description", "")), tuple(_fields((name,), model, definitions, defaults)))
+        )
     return tuple(found)
 
 
-def _fields(key: Key, model: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Field]:
+def _fields(
+    key: Key, model: Mapping[str, Any], definitions: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Iterator[Field]:
     """Yield the fields of a model, those of models inside it too."""
     for name, entry in model["properties"].items():
         if "$ref" in entry:
-            yield from _fields((*key, name), definitions[entry["$ref"].rpartition("/")[2]], definitions)
+            yield from _fields((*key, name), definitions[entry["$ref"].rpartition("/")[2]], definitions, defaults)
         else:
-            yield _field((*key, name), entry)
+            yield _field((*key, name), entry, defaults)
 
 
-def _field(key: Key, entry: Mapping[str, Any]) -> Field:
+def _field(key: Key, entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> Field:
     options = entry.get("anyOf", [entry])
     real = [option for option in options if option.get("type") != "null"]
     optional = len(real) < len(options)
@@ -109,7 +116,7 @@ def _field(key: Key, entry: Mapping[str, Any]) -> Field:
     ending, unit = next(((end, word) for end, word in UNITS if name.endswith(end)), ("", ""))
     label = " ".join([*key[1:-1], name.removesuffix(ending) or name]).replace("_", " ")
     field = Field(
-        key, label, unit, "", _kind(inner), optional, entry.get("default"), tuple(inner.get("enum", ())), minimum, maximum,
+        key, label, unit, "", _kind(inner), optional, _at(defaults, key), tuple(inner.get("enum", ())), minimum, maximum,
         exclusive,
     )  # fmt: skip
     return Field(**{**field.__dict__, "tooltip": _tooltip(field, str(entry.get("description", "")))})
