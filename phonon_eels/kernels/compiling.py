@@ -1,17 +1,18 @@
 """How Numba compiles and stores kernels: each with the kernels that it calls as one piece, once, for the widest registers."""
 
-# mypy: disable-error-code="no-untyped-call, no-any-return, misc, attr-defined"
+# mypy: disable-error-code="no-untyped-call, no-any-return, misc, attr-defined, method-assign"
 
 from __future__ import annotations
 
 import functools
 import gc
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import lowering, typed_passes, untyped_passes
+from numba.core import lowering, typed_passes, types, untyped_passes
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder, compile_result
@@ -53,14 +54,37 @@ class _Cache(FunctionCache):
             return self._load_overload(sig, target_context)
 
 
+_OPERATORS = frozenset(function for name, function in vars(operator).items() if not name.startswith("_"))
+_PLAIN = (types.Number, types.Boolean, types.Array, types.SliceType, types.UniTuple)
+_resolve = types.Function.get_call_type
+
+
+def _resolve_once(self: Any, context: Any, args: Any, kws: Any) -> Any:
+    """Return the signature of a call; of operators on numbers and elements of arrays, as they were resolved before.
+
+    Numba would try all others first, at every place where two numbers are added, and write down why they do not match.
+    """
+    if kws or self.typing_key not in _OPERATORS or not all(isinstance(arg, _PLAIN) for arg in args):
+        return _resolve(self, context, args, kws)
+    known = self.__dict__.setdefault("_resolved", {})
+    if args not in known:
+        known[args] = _resolve(self, context, args, kws)
+    return known[args]
+
+
 @contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Let Python not look for what can be forgotten while a kernel is compiled: 1 to 5 s of 25, for nothing found."""
+def _compiling() -> Iterator[None]:
+    """Take from Numba while a kernel is compiled what is done for nothing.
+
+    That is to look for what Python can forget (1 to 5 s of 25), and to resolve every operator anew.
+    """
     on = gc.isenabled()
     gc.disable()
+    types.Function.get_call_type = _resolve_once
     try:
         yield
     finally:
+        types.Function.get_call_type = _resolve
         if on:
             gc.enable()
 
@@ -78,7 +102,7 @@ class CompiledKernel(CPUDispatcher):
 
     def compile(self, sig: Any) -> Any:
         """Compile for the types of the arguments, or load what was."""
-        with _nothing_collected():
+        with _compiling():
             return super().compile(sig)
 
     @functools.cached_property
