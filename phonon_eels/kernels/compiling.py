@@ -142,6 +142,22 @@ class _PartCompiler(_FunctionCompiler):
         return flags
 
 
+class _WholeLibrary(JITCodeLibrary):
+    """A kernel that Python calls, with its parts."""
+
+    def _optimize_final_module(self) -> None:
+        """Optimise once, and let LLVM know that nobody else calls the parts: it then changes what is handed to them.
+
+        A view is seven numbers, most of which no routine looks at. Numba would run a short round of passes before, for counters
+        of references, of which kernels have none; what it leaves is slower in the end.
+        """
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
+                function.linkage = "internal"
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
 class _PartLibrary(JITCodeLibrary):
     """What a part and the parts within it say in LLVM's language."""
 
@@ -183,6 +199,10 @@ class _PartCache(_Cache):
     _impl_class = _StoredPart
 
 
+APART = "never_inlined"
+"""Attribute of the Python function of a kernel that LLVM is not to move into its callers."""
+
+
 class _WideLower(lowering.Lower):
     """Lets loops use the widest registers that the processor has; LLVM stops at 256 bits on those with 512."""
 
@@ -190,6 +210,8 @@ class _WideLower(lowering.Lower):
         """Start the function and note the width; llvmlite's own `add` knows no attributes with a value."""
         super().setup_function(fndesc)
         set.add(self.function.attributes, '"prefer-vector-width"="512"')
+        if hasattr(self.func_ir.func_id.func, APART):
+            self.function.attributes.add("noinline")
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -198,8 +220,10 @@ class _WideLowering(typed_passes.NativeLowering):
 
     def run_pass(self, state: Any) -> Any:
         """Lower a kernel, or a part of one."""
-        if state.flags.no_compile:
-            state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        kind = _PartLibrary if state.flags.no_compile else _WholeLibrary
+        state.library = kind(state.targetctx.codegen(), state.func_id.func_qualname)
+        if kind is _WholeLibrary:
+            state.library.enable_object_caching()
         return super().run_pass(state)
 
     @property

@@ -27,7 +27,7 @@ import math
 
 import numpy as np
 
-from phonon_eels.kernels.device import inlined, kernel, reducing_kernel
+from phonon_eels.kernels.device import apart, inlined, kernel, reducing_kernel
 from phonon_eels.kernels.elementary import exp_in_place, exp_of_parabola
 
 GAUSSIAN, LORENTZIAN, PSEUDO_VOIGT, VOIGT, OSCILLATOR = 0, 1, 2, 3, 4
@@ -145,7 +145,7 @@ def gaussian(
     return 0
 
 
-@inlined(reducing=False)
+@apart
 def lorentzian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a Lorentzian and write its three derivatives."""
     area, centre, half = p[0], p[1], 0.5 * p[2]
@@ -163,7 +163,7 @@ def lorentzian(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, mode
     return 0
 
 
-@inlined(reducing=False)
+@apart
 def pseudo_voigt(
     x: np.ndarray,
     p: np.ndarray,
@@ -205,7 +205,7 @@ def pseudo_voigt(
     return 0
 
 
-@inlined(reducing=False)
+@apart
 def voigt(
     x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray, complex_parts: np.ndarray
 ) -> int:
@@ -251,7 +251,7 @@ def voigt(
     return 0
 
 
-@inlined(reducing=False)
+@apart
 def oscillator(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a damped oscillator and write its three derivatives; return 1 where it is overdamped (no peak)."""
     area, energy, damping = p[0], p[1], p[2]
@@ -283,7 +283,7 @@ def oscillator(x: np.ndarray, p: np.ndarray, step: float, rows: np.ndarray, mode
     return 0
 
 
-@inlined(reducing=False)
+@apart
 def polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray) -> int:
     """Add a polynomial and write its derivatives, the powers."""
     first = rows[0]
@@ -298,7 +298,7 @@ def polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray
     return 0
 
 
-@inlined(reducing=False)
+@apart
 def decay(
     distance: np.ndarray, p: np.ndarray, even_mev: float, rows: np.ndarray, scratch: np.ndarray, model: np.ndarray
 ) -> int:
@@ -313,7 +313,7 @@ def decay(
     return 0
 
 
-@inlined(reducing=False)
+@apart
 def exp_polynomial(u: np.ndarray, p: np.ndarray, rows: np.ndarray, model: np.ndarray) -> int:
     """Add the exponential of a polynomial and write its derivatives."""
     first = rows[0]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from phonon_eels.kernels.compiling import CompiledKernel
+from phonon_eels.kernels.compiling import APART, CompiledKernel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,6 +51,16 @@ def inlined(*, reducing: bool) -> Callable[[Function], Function]:
         return _compiled(function, {"contract", "reassoc", "nsz"} if reducing else {"contract"}, forceinline=True)
 
     return decorate
+
+
+def apart(function: Function) -> Function:
+    """Compile a routine that stays one by itself within its callers, as `kernel` else: for what few of them come to.
+
+    What a loop of the routine needs would be made ready at the start of the caller, at every call, for all such routines.
+    """
+    if not UNDER_SIMULATOR:
+        vars(function)[APART] = True
+    return kernel(function)
 
 
 def _compiled(function: Function, fastmath: set[str], *, forceinline: bool = False) -> Function:

@@ -104,6 +104,43 @@ def test_kernels_within_others_are_no_routines_of_their_own_and_are_read_from_th
     assert run("more") == ([1.0, 2.0, 3.0], [2, 0, 2, 0, 1, 0, 1, 0, 0, 0, 0, 0])
 
 
+APART_AND_NOT = """
+import re, numpy as np
+from phonon_eels.kernels.device import apart, kernel
+@kernel
+def within(x):
+    for i in range(x.shape[0]):
+        x[i] += 1.0
+    return 0
+@apart
+def beside(x):
+    for i in range(x.shape[0]):
+        x[i] *= 2.0
+    return 0
+@kernel
+def outer(x):
+    within(x)
+    return beside(x)
+x = np.ones(3)
+outer(x)
+(code,) = outer.inspect_asm().values()
+print(x.sum(), *("yes" if re.search(f"^_Z.*{name}.*:$", code, re.M) else "no" for name in ("within", "beside")))
+print(*("yes" if re.search(f"[.]globl[ \t]+_Z.*{name}", code) else "no" for name in ("within", "beside", "outer")))
+"""
+
+
+@pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
+def test_parts_are_known_to_the_whole_alone_and_stay_apart_where_told(tmp_path):
+    """LLVM changes what is handed to a routine only if nobody else can call it."""
+    script = tmp_path / "kernels.py"
+    script.write_text(APART_AND_NOT)
+    found = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+    ).stdout.split()  # fmt: skip
+    assert found == ["12.0", "no", "yes", "no", "no", "yes"]
+
+
 def test_compiled_code_is_kept_by_the_sources_of_all_kernels(tmp_path):
     home = {"XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": ""}
     folder, used = _python(FOLDER, **home)
