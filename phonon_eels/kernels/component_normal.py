@@ -163,6 +163,39 @@ def tile(
     return 0
 
 
+@inlined(reducing=True)
+def half_tile(
+    rows: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    low: int,
+    high: int,
+    weights: np.ndarray,
+    gram: np.ndarray,
+) -> int:
+    """Write the products of four rows with two, weighted: the first two columns of a tile, of which the others stay 0."""
+    j0, j1 = rows[left[0], low:high], rows[left[1], low:high]
+    j2, j3 = rows[left[2], low:high], rows[left[3], low:high]
+    k0, k1 = rows[right[0], low:high], rows[right[1], low:high]
+    weight = weights[low:high]
+    a0 = a1 = b0 = b1 = c0 = c1 = d0 = d1 = 0.0
+    for i in range(weight.shape[0]):
+        x = weight[i]
+        p, q = x * k0[i], x * k1[i]
+        t, u, v, w = j0[i], j1[i], j2[i], j3[i]
+        a0 += t * p
+        a1 += t * q
+        b0 += u * p
+        b1 += u * q
+        c0 += v * p
+        c1 += v * q
+        d0 += w * p
+        d1 += w * q
+    gram[0], gram[1], gram[4], gram[5] = a0, a1, b0, b1
+    gram[8], gram[9], gram[12], gram[13] = c0, c1, d0, d1
+    return 0
+
+
 @kernel
 def form_normal(
     rows: np.ndarray,  # (parameters + 1, channels), the last all zero
@@ -183,7 +216,10 @@ def form_normal(
             right = index[4 * b :]
             first, last = span_of_four(spans, right)
             first, last = max(low, first), min(high, last)
-            tile(rows, left, right, first, max(first, last), weight, gram[a * blocks + b])
+            if right[2] == rows.shape[0] - 1:  # the last block, and two of its four are filling
+                half_tile(rows, left, right, first, max(first, last), weight, gram[a * blocks + b])
+            else:
+                tile(rows, left, right, first, max(first, last), weight, gram[a * blocks + b])
     return 0
 
 
