@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from phonon_eels.backends.spectra import NO_CHANNEL, read_spectrum
+from phonon_eels.backends.spectra import NO_CHANNEL, read_spectrum, spectrum_scratch
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.forward import correction_lines
 from phonon_eels.kernels.least_squares import assess
@@ -143,21 +143,10 @@ def covariance_block(
 
     The covariance is that of `likelihood.deviations`: the inverse Fisher matrix, or its sandwich where channels share noise.
     """
-    n = energies_mev.shape[0]
-    n_params = params.shape[1]
-    own = np.empty(n_params)
-    z = np.empty(n)
-    var = np.ones(n)
-    jacobian = np.empty((2 * n_params + 1, n))
-    corrections = np.empty((tables.shape[0], 4, n))
-    rows = np.empty((n_params + 5, n))
-    vectors = np.empty((5, n))
-    matrices = np.empty((4, n_params + 4, n_params + 4))
-    columns = np.empty((5, n_params))
-    index = np.empty((2, n_params), np.int64)
-    work = np.empty(8 * n + 16)
-    bits = np.empty(2 * n, np.int64)
-    no_bad = np.empty(0, np.bool_)
+    own = np.empty(params.shape[1])
+    z, var, jacobian, corrections, rows, vectors, matrices, columns, index, work, bits, no_bad = spectrum_scratch(
+        energies_mev.shape[0], params.shape[1], tables.shape[0]
+    )
     independent = np.empty(0)
     for p in range(counts.shape[0]):
         shape = reference[p] if reference.ndim == 2 else reference

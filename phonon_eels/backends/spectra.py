@@ -110,6 +110,27 @@ def interval_position(
 
 
 @kernel
+def spectrum_scratch(
+    n: int, n_params: int, n_modes: int
+) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array, Array, Array, Array, Array]:
+    """Return what one spectrum of n channels needs, in the order in which `fit_position` takes it."""
+    return (
+        np.empty(n),
+        np.ones(n),
+        np.empty((2 * n_params + 1, n)),  # the second half is scratch of `evaluate`
+        np.empty((n_modes, 4, n)),
+        np.empty((n_params + 5, n)),
+        np.empty((5, n)),
+        np.empty((4, n_params + 4, n_params + 4)),
+        np.empty((5, n_params)),
+        np.empty((2, n_params), np.int64),
+        np.empty(8 * n + 16),
+        np.empty(2 * n, np.int64),
+        np.empty(0, np.bool_),
+    )
+
+
+@kernel
 def fit_block(
     counts: Array,  # (positions, channels), electrons or detector counts as float64
     bad: Array,  # (positions, channels) of bool, or (0, 0)
@@ -136,21 +157,9 @@ def fit_block(
     intervals: Array, kinds: Array,  # out (positions, M, 4) and (positions, M), or empty
 ) -> int:  # fmt: skip
     """Fit every spectrum of a block; scratch is made once and the positions do not know of each other."""
-    n = energies_mev.shape[0]
-    n_params = params.shape[1]
-    n_modes = tables.shape[0]
-    z = np.empty(n)
-    var = np.ones(n)
-    jacobian = np.empty((2 * n_params + 1, n))  # the second half is scratch of `evaluate`
-    corrections = np.empty((n_modes, 4, n))
-    rows = np.empty((n_params + 5, n))
-    vectors = np.empty((5, n))
-    matrices = np.empty((4, n_params + 4, n_params + 4))
-    columns = np.empty((5, n_params))
-    index = np.empty((2, n_params), np.int64)
-    work = np.empty(8 * n + 16)
-    bits = np.empty(2 * n, np.int64)
-    no_bad = np.empty(0, np.bool_)
+    z, var, jacobian, corrections, rows, vectors, matrices, columns, index, work, bits, no_bad = spectrum_scratch(
+        energies_mev.shape[0], params.shape[1], tables.shape[0]
+    )
     for p in range(counts.shape[0]):
         own = reference[p] if reference.ndim == 2 else reference
         n_index = fit_position(
