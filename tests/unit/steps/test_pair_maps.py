@@ -263,12 +263,17 @@ def spoilt(result, place):
     return replace(result, maps=maps)
 
 
+def of_route(route, request):
+    """Return image, context, settings and result of the fit that the tests of a route share."""
+    if route == "classic":
+        return request.getfixturevalue("classic")
+    settings, context, result = request.getfixturevalue("fitted")
+    return request.getfixturevalue("scan").image, context, settings, result
+
+
 @pytest.mark.parametrize("route", ["forward", "classic"])
 def test_pairs_of_positions_fitted_again(route, request):
-    if route == "forward":
-        (settings, context, result), image = request.getfixturevalue("fitted"), request.getfixturevalue("scan").image
-    else:
-        image, context, settings, result = request.getfixturevalue("classic")
+    image, context, settings, result = of_route(route, request)
     place = (2, 1)
     again, chosen, changed = refit_peaks(spoilt(result, place), image, settings, context, "status == max_iterations")
     assert (chosen, changed) == (1, 1)
@@ -324,10 +329,7 @@ def test_classic_pairs_and_covariance(classic):
 
 @pytest.mark.parametrize("route", ["forward", "classic"])
 def test_deviations_are_rescaled_by_chi_squared_only_when_asked(route, request):
-    if route == "forward":
-        (settings, context, plain), image = request.getfixturevalue("fitted"), request.getfixturevalue("scan").image
-    else:
-        image, context, settings, plain = request.getfixturevalue("classic")
+    image, context, settings, plain = of_route(route, request)
     scaled = fit_peaks(image, settings.model_copy(update={"scale_std_by_chi2": True}), context)
     chi2 = plain.maps["deviance_per_dof"].values
     multiplied = set()
