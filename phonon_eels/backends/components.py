@@ -73,11 +73,11 @@ def fit_components_block(
     copy_rows(axis, channels)
     matrices = np.zeros((SQUARES, blocks * blocks, 16))
     columns = np.zeros((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params + 1)))
-    no_bad, no_variance = np.empty(0, np.bool_), np.empty(0)
+    narrow, no_bad, no_variance = np.zeros(projection.shape[1], np.float32), np.empty(0, np.bool_), np.empty(0)
     return fit_components_positions(
         counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, channels,
         channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
-        covariance, outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
+        covariance, outcome, status, z, weight, rows, vectors, matrices, columns, narrow, no_bad, no_variance,
     )  # fmt: skip
 
 

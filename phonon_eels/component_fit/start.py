@@ -25,8 +25,9 @@ class SharedStart:
     mean
         Model of the mean spectrum, (filled channels,).
     projection
-        (rows, filled channels), float32 so that it stays in the nearest cache, times the residuals of a spectrum: its Gauss-Newton step (parameters up to a multiple of 4), then
-        one sum per pair of parameters, what is left of the residuals times the model's second derivative; filled to a multiple of 8.
+        (rows, channels up to a multiple of 16), float32 so that it stays in the nearest cache, times the residuals of a
+        spectrum: its Gauss-Newton step (parameters up to a multiple of 4), then one sum per pair of parameters, what is left of
+        the residuals times the model's second derivative; rows up to a multiple of 8.
     pairs
         (pairs, 5) parameters with a second derivative between them, the amplitude both are scaled by, or -1, and which of the
         free parameters they are.
@@ -206,7 +207,8 @@ def shared_start(model: ComponentModel, params: np.ndarray, variance: np.ndarray
     spread = np.diag(series[n_pairs : n_pairs + filled])
     series[-2, :filled] = np.divide(1.0, spread, out=np.zeros(filled), where=spread > 0.0)
     series[-1, free] = 1.0 / scale
-    return SharedStart(params, mean, projection.astype(np.float32), pairs, series)
+    filling = ((0, 0), (0, -value.size % 16))
+    return SharedStart(params, mean, np.pad(projection, filling).astype(np.float32), pairs, series)
 
 
 def _second_derivatives(

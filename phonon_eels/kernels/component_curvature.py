@@ -36,7 +36,7 @@ def relative_curvature(
 def bend_hessian(gram: np.ndarray, blocks: int, pairs: np.ndarray, curvature: np.ndarray, diagonal: np.ndarray) -> int:
     """Subtract from the normal equations what Gauss-Newton leaves out, as the shared start knows it; keep what was subtracted."""
     for a in range(4 * blocks):
-        diagonal[a] = gram[(a // 4) * (blocks + 1), 5 * (a % 4)]
+        diagonal[a] = gram[(a >> 2) * (blocks + 1), 5 * (a & 3)]
     for k in range(pairs.shape[0]):
         a, b = pairs[k, 3], pairs[k, 4]
         value = curvature[k] * math.sqrt(diagonal[a] * diagonal[b])

@@ -15,7 +15,7 @@ from phonon_eels.kernels.component_curvature import bend_hessian, bent_share, un
 from phonon_eels.kernels.component_normal import saturated_terms, squared_pulls
 from phonon_eels.kernels.component_objective import linearise, objective
 from phonon_eels.kernels.component_solve import back_substitute, element, factor, invert, set_element
-from phonon_eels.kernels.components import even_step, whole_spans
+from phonon_eels.kernels.components import whole_spans
 from phonon_eels.kernels.device import inlined, kernel
 from phonon_eels.kernels.likelihood import AT_BOUND, CONVERGED, MAX_ITERATIONS, POISSON, SINGULAR
 from phonon_eels.kernels.linear import copy_values
@@ -150,7 +150,7 @@ def promised(gram: np.ndarray, gradient: np.ndarray, n: int, damping: float, col
     total = 0.0
     for a in range(n):
         if math.isnan(held[a]):
-            d = gram[(a // 4) * (blocks + 1), 5 * (a % 4)]
+            d = gram[(a >> 2) * (blocks + 1), 5 * (a & 3)]
             total += step[a] * (gradient[a] + damping * d * step[a])
         elif step[a] != 0.0:
             inner = 0.0
@@ -245,9 +245,9 @@ def conclude(
 @inlined(reducing=False)
 def descend(
     z: np.ndarray, mask: np.ndarray, likelihood: int, shift_e: float, table: np.ndarray, owner: np.ndarray,
-    affine: np.ndarray, bounds: np.ndarray, axis: np.ndarray, channel_mev: float, index: np.ndarray, n_free: int,
-    allowed: float, max_evaluations: int, pairs: np.ndarray, params: np.ndarray, rows: np.ndarray, vectors: np.ndarray,
-    matrices: np.ndarray, columns: np.ndarray, outcome: np.ndarray,
+    affine: np.ndarray, bounds: np.ndarray, axis: np.ndarray, channel_mev: float, even_mev: float, index: np.ndarray,
+    n_free: int, allowed: float, max_evaluations: int, pairs: np.ndarray, params: np.ndarray, rows: np.ndarray,
+    vectors: np.ndarray, matrices: np.ndarray, columns: np.ndarray, outcome: np.ndarray,
 ) -> tuple[int, int]:  # fmt: skip
     """Go to the minimum; leave the factored normal equations, the objective and the number of evaluations there.
 
@@ -259,7 +259,6 @@ def descend(
     trial, spans, blocks = columns[6, : params.shape[0]], columns[7:9], (n_free + 3) // 4
     constant = of_the_data(likelihood, z, mask, shift_e, vectors[1])
     slack = 1e-14 * abs(constant)
-    even_mev = even_step(axis[0])
     whole_spans(axis.shape[1], spans)
     spans[0, params.shape[0]], spans[1, params.shape[0]] = axis.shape[1], 0.0  # the row of zeros
     value = constant + objective(
@@ -339,6 +338,7 @@ def fit_components_one(
     bounds: np.ndarray,  # (4, parameters): lower, upper, mean and precision of the prior
     axis: np.ndarray,
     channel_mev: float,
+    even_mev: float,  # `even_step` of the energies
     index: np.ndarray,  # as `form_normal` takes it
     n_free: int,
     tolerance: float,  # of the objective per degree of freedom, which the last step may leave
@@ -356,7 +356,7 @@ def fit_components_one(
     """Fit one spectrum; return the status."""
     outcome[3] = used
     status, vanished = descend(
-        z, mask, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index, n_free, tolerance * (used - n_free),
+        z, mask, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, even_mev, index, n_free, tolerance * (used - n_free),
         max_evaluations, pairs, params, rows, vectors, matrices, columns, outcome,
     )  # fmt: skip
     n_held = conclude(

@@ -27,7 +27,9 @@ def add_priors(
     blocks = (n + 3) // 4
     for a in range(n):
         p = index[a]
-        gram[(a // 4) * (blocks + 1), 5 * (a % 4)] += bounds[3, p]
+        if bounds[3, p] == 0.0:
+            continue
+        gram[(a >> 2) * (blocks + 1), 5 * (a & 3)] += bounds[3, p]
         gradient[a] += bounds[3, p] * (bounds[2, p] - params[p])
     return 0
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from phonon_eels.kernels.component_fit import fit_components_one
 from phonon_eels.kernels.component_start import shared_step
+from phonon_eels.kernels.components import even_step
 from phonon_eels.kernels.device import inlined, kernel
 from phonon_eels.kernels.likelihood import NO_DATA
 
@@ -91,6 +92,7 @@ def fit_components_position(
     bounds: np.ndarray,
     axis: np.ndarray,  # (4, filled window)
     channel_mev: float,
+    even_mev: float,  # `even_step` of the energies
     index: np.ndarray,
     n_free: int,
     tolerance: float,
@@ -112,6 +114,7 @@ def fit_components_position(
     vectors: np.ndarray,
     matrices: np.ndarray,
     columns: np.ndarray,
+    narrow: np.ndarray,  # (columns of the projection,) of float32, 0 beyond the window
     no_bad: np.ndarray,  # (0,) of bool
     no_variance: np.ndarray,  # (0,)
 ) -> int:
@@ -140,13 +143,13 @@ def fit_components_position(
             start,
             amplitude,
             bounds,
-            vectors[0],
+            narrow,
             columns,
             columns[9],
             params[p],
         )
     status[p] = fit_components_one(
-        z, weight, used, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index, n_free, tolerance,
+        z, weight, used, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, even_mev, index, n_free, tolerance,
         max_evaluations, pairs, params[p], std[p], matrix, rows, vectors, matrices, columns, outcome[p],
     )  # fmt: skip
     return int(status[p])
@@ -190,14 +193,16 @@ def fit_components_positions(
     vectors: np.ndarray,
     matrices: np.ndarray,
     columns: np.ndarray,
+    narrow: np.ndarray,
     no_bad: np.ndarray,
     no_variance: np.ndarray,
 ) -> int:
     """Fit all positions of a block: a loop in the driver would count references to every array at every position."""
+    even_mev = even_step(axis[0])
     for p in range(counts.shape[0]):
         fit_components_position(
             p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis,
-            channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
-            covariance, outcome, status, z, weight, rows, vectors, matrices, columns, no_bad, no_variance,
+            channel_mev, even_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
+            covariance, outcome, status, z, weight, rows, vectors, matrices, columns, narrow, no_bad, no_variance,
         )  # fmt: skip
     return 0

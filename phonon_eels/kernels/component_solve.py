@@ -19,14 +19,14 @@ SMALLEST_PIVOT = 1e-12
 def element(matrix: np.ndarray, blocks: int, a: int, b: int) -> float:
     """Return the element of two parameters, in either order."""
     low, high = min(a, b), max(a, b)
-    return float(matrix[(low // 4) * blocks + high // 4, (low % 4) * 4 + high % 4])
+    return float(matrix[(low >> 2) * blocks + (high >> 2), (low & 3) * 4 + (high & 3)])
 
 
 @inlined(reducing=False)
 def set_element(matrix: np.ndarray, blocks: int, a: int, b: int, value: float) -> int:
     """Set the element of two parameters, in either order."""
     low, high = min(a, b), max(a, b)
-    matrix[(low // 4) * blocks + high // 4, (low % 4) * 4 + high % 4] = value
+    matrix[(low >> 2) * blocks + (high >> 2), (low & 3) * 4 + (high & 3)] = value
     return 0
 
 

@@ -38,7 +38,7 @@ def project(projection: np.ndarray, first: int, residual: np.ndarray, out: np.nd
     """Write the products of eight rows with the residuals."""
     r0, r1, r2, r3 = projection[first], projection[first + 1], projection[first + 2], projection[first + 3]
     r4, r5, r6, r7 = projection[first + 4], projection[first + 5], projection[first + 6], projection[first + 7]
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = np.float32(0.0)
     for i in range(residual.shape[0]):
         r = residual[i]
         a0 += r0[i] * r
@@ -125,13 +125,13 @@ def shared_step(
     z: np.ndarray,
     weight: np.ndarray,
     mean: np.ndarray,  # (channels,) model of the mean spectrum
-    projection: np.ndarray,  # (rows, channels), see `SharedStart`
+    projection: np.ndarray,  # (rows, channels and more) of float32, see `SharedStart`
     pairs: np.ndarray,  # (pairs, 5), see `SharedStart`
     series: np.ndarray,  # (rows of the projection + 2, parameters up to a multiple of 8), see `SharedStart`
     start: np.ndarray,  # (parameters,) fit of the mean spectrum
     amplitude: np.ndarray,  # (parameters, 2): 1 amplitude, 2 its logarithm, else 0; parameter that scales this one, or -1
     bounds: np.ndarray,
-    residual: np.ndarray,  # scratch (channels,)
+    residual: np.ndarray,  # scratch (columns of the projection,) of float32, 0 beyond the channels
     columns: np.ndarray,  # scratch (4, rows of the projection and columns of the series, the larger)
     curvature: np.ndarray,  # out (pairs or more,), see `relative_curvature`
     params: np.ndarray,
@@ -142,7 +142,7 @@ def shared_step(
     scale = 1.0 / ratio
     for i in range(mean.shape[0]):
         r = z[i] * scale - mean[i]
-        residual[i] = r if weight[i] > 0.0 else 0.0
+        residual[i] = np.float32(r if weight[i] > 0.0 else 0.0)
     change, step = columns[0, : projection.shape[0]], columns[1]
     for p in range(0, projection.shape[0], 8):
         project(projection, p, residual, change)

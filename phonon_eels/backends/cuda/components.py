@@ -8,6 +8,7 @@ from numba import cuda
 from phonon_eels.backends.cuda.stream import Call, Changed, Given, Made, Scratch, Shared
 from phonon_eels.kernels.component_fit import N_COLUMNS, N_VECTORS, SQUARES
 from phonon_eels.kernels.component_position import fit_components_position
+from phonon_eels.kernels.components import even_step
 
 Array = np.ndarray
 
@@ -16,7 +17,7 @@ Array = np.ndarray
 def components_kernel(
     counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, index,
     n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std, covariance, outcome, status, z,
-    weight, rows, vectors, matrices, columns, no_bad, no_variance,
+    weight, rows, vectors, matrices, columns, narrow, no_bad, no_variance,
 ):  # fmt: skip
     """Fit the spectrum of this thread."""
     p = cuda.grid(1)
@@ -31,11 +32,13 @@ def components_kernel(
         for a in range(columns.shape[0]):
             for b in range(columns.shape[1]):
                 columns[a, b, p] = 0.0
+        for i in range(narrow.shape[0]):
+            narrow[i, p] = 0.0
         fit_components_position(
             p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis,
-            channel_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
+            channel_mev, even_step(axis[0]), index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
             covariance, outcome, status, z[:, p], weight[:, p], rows[:, :, p], vectors[:, :, p], matrices[:, :, :, p], columns[:, :, p],
-            no_bad, no_variance,
+            narrow[:, p], no_bad, no_variance,
         )  # fmt: skip
 
 
@@ -62,6 +65,6 @@ def components_call(
             Scratch((filled,)), Scratch((filled,)), Scratch((n_params + 1, filled)), Scratch((N_VECTORS, filled)),
             Scratch((SQUARES, blocks * blocks, 16)),
             Scratch((N_COLUMNS, max(4 * blocks, projection.shape[0], series.shape[1], n_params + 1))),
-            Shared(np.empty(0, np.bool_)), Shared(np.empty(0)),
+            Scratch((projection.shape[1],), np.float32), Shared(np.empty(0, np.bool_)), Shared(np.empty(0)),
         ),
     )  # fmt: skip
