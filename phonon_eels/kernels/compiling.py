@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import lowering, typed_passes, types, untyped_passes
+from numba.core import errors, lowering, typed_passes, types, untyped_passes
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder, compile_result
@@ -72,19 +72,27 @@ def _resolve_once(self: Any, context: Any, args: Any, kws: Any) -> Any:
     return known[args]
 
 
+class _NoColours:
+    def __getattr__(self, name: str) -> type[str]:
+        return str
+
+
 @contextmanager
 def _compiling() -> Iterator[None]:
     """Take from Numba while a kernel is compiled what is done for nothing.
 
-    That is to look for what Python can forget (1 to 5 s of 25), and to resolve every operator anew.
+    That is to look for what Python can forget (1 to 5 s of 25), to resolve every operator anew, and to colour the words of
+    errors that nobody will see.
     """
     on = gc.isenabled()
     gc.disable()
     types.Function.get_call_type = _resolve_once
+    errors._termcolor_inst = _NoColours()
     try:
         yield
     finally:
         types.Function.get_call_type = _resolve
+        errors._termcolor_inst = None  # Numba makes its own when it needs one
         if on:
             gc.enable()
 
@@ -149,12 +157,13 @@ class _WholeLibrary(JITCodeLibrary):
         """Optimise once, and let LLVM know that nobody else calls the parts: it then changes what is handed to them.
 
         A view is seven numbers, most of which no routine looks at. Numba would run a short round of passes before, for counters
-        of references, of which kernels have none; what it leaves is slower in the end.
+        of references, of which kernels have none; what it leaves is slower in the end. And it would leave out what puts neighbours of straight-line
+        code into one register.
         """
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
                 function.linkage = "internal"
-        passes, builder = self._codegen._module_pass_manager()
+        passes, builder = self._codegen._module_pass_manager(slp_vectorize=True)
         passes.run(self._final_module, builder)
 
 
@@ -235,9 +244,10 @@ FOR_OTHERS = (
     untyped_passes.WithLifting, untyped_passes.InlineClosureLikes, untyped_passes.RewriteDynamicRaises,
     untyped_passes.MakeFunctionToJitFunction, untyped_passes.InlineInlinables, untyped_passes.FindLiterallyCalls,
     untyped_passes.LiteralUnroll, untyped_passes.LiteralPropagationSubPipelinePass, typed_passes.AnnotateTypes,
-    typed_passes.DumpParforDiagnostics,
+    typed_passes.NopythonRewrites, typed_passes.DumpParforDiagnostics,
 )  # fmt: skip
-"""Passes over Python that no kernel is written in (closures, `with`, `raise`, loops over types), and over what nobody prints."""
+"""Passes over Python that no kernel is written in (closures, `with`, `raise`, loops over types, sums of whole arrays), and over
+what nobody prints."""
 
 
 class _WideCompiler(CompilerBase):
