@@ -60,6 +60,16 @@ def test_only_reducing_kernels_may_reorder_sums():
     assert np.isnan(dot(np.array([1.0, np.nan]), np.array([1.0, 1.0])))
 
 
+def _script(folder, code, *more):
+    """Return the words that a file of kernels prints, compiled into a cache of its own."""
+    script = folder / "kernels.py"
+    script.write_text(code)
+    return subprocess.run(
+        [sys.executable, str(script), *more], capture_output=True, text=True, check=True,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")},
+    ).stdout.split()  # fmt: skip
+
+
 INNER_OUTER = """
 import sys, numpy as np
 from phonon_eels.kernels.device import kernel, inlined
@@ -87,14 +97,9 @@ print(*x, *count(outer), *count(inner), *count(least))
 @pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
 def test_kernels_within_others_are_no_routines_of_their_own_and_are_read_from_the_cache(tmp_path):
     """In a second process the whole comes from the cache, and parts for a caller of another type, too."""
-    script = tmp_path / "kernels.py"
-    script.write_text(INNER_OUTER)
 
     def run(*more):
-        found = subprocess.run(
-            [sys.executable, str(script), *more], capture_output=True, text=True, check=True,
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
-        ).stdout.split()  # fmt: skip
+        found = _script(tmp_path, INNER_OUTER, *more)
         return [float(value) for value in found[:3]], [int(value) for value in found[3:]]
 
     # Calls from Python, callers in kernels; the same from the cache: of the outer kernel, the inner, the inlined one.
@@ -132,13 +137,7 @@ print(*("yes" if re.search(f"[.]globl[ \t]+_Z.*{name}", code) else "no" for name
 @pytest.mark.skipif(device.UNDER_SIMULATOR, reason="under the simulator nothing is compiled")
 def test_parts_are_known_to_the_whole_alone_and_stay_apart_where_told(tmp_path):
     """LLVM changes what is handed to a routine only if nobody else can call it."""
-    script = tmp_path / "kernels.py"
-    script.write_text(APART_AND_NOT)
-    found = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=True,
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
-    ).stdout.split()  # fmt: skip
-    assert found == ["12.0", "no", "yes", "no", "no", "yes"]
+    assert _script(tmp_path, APART_AND_NOT) == ["12.0", "no", "yes", "no", "no", "yes"]
 
 
 def test_compiled_code_is_kept_by_the_sources_of_all_kernels(tmp_path):
