@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phonon_eels.backends.components import aligned
 from phonon_eels.kernels.deconvolve import SCRATCH_ARRAYS, Response, richardson_lucy_one
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.fourier import apply_matrix_one
@@ -34,7 +35,7 @@ def lucy_block(
     """Deconvolve every spectrum; scratch is made once. For the arguments see `richardson_lucy_one`."""
     n = counts.shape[1]
     rows = 4 * -(-n // 64)
-    scratch = np.empty(16 * (SCRATCH_ARRAYS * rows + rows + taps.shape[1] - 1))
+    scratch = aligned(1, 16 * (SCRATCH_ARRAYS * rows + rows + taps.shape[1] - 1))[0]
     unknown = np.full(n, np.nan)
     for p in range(counts.shape[0]):
         kept_apart = check.shape[0] > 0

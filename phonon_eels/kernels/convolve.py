@@ -1,7 +1,7 @@
 """Convolve one spectrum with a response: plainly, and folded for speed.
 
 Folded: channel i of a spectrum lies in row ``i % rows`` of lane ``i // rows``, lanes beside each other in memory. A shift by any
-number of channels is then a shift by rows, every load is aligned, and four rows share the seven loads of four channels of
+number of channels is then a shift by rows, every load is aligned, and four rows share the eleven loads of eight channels of
 the response: about twice the rate of the plain loop, whose unaligned loads are its limit.
 """
 
@@ -13,6 +13,9 @@ from phonon_eels.kernels.device import kernel
 
 LANES = 16
 """Lanes of the folded layout; the kernels below have the number written out, so that their loops are of known length."""
+
+TAPS = 8
+"""The response of the folded convolution is filled with zeros to a multiple of this many channels."""
 
 
 @kernel
@@ -125,7 +128,7 @@ def convolve_folded(padded: np.ndarray, first: int, rows: int, taps: np.ndarray,
     first
         Number of taps less one less `anchor`.
     taps
-        Response, its length a multiple of four (zeros at its end).
+        Response, its length a multiple of `TAPS` (zeros at its end).
     anchor
         Tap at zero energy loss.
     out
@@ -137,15 +140,17 @@ def convolve_folded(padded: np.ndarray, first: int, rows: int, taps: np.ndarray,
         part = out[16 * row : 16 * row + 64]
         for j in range(64):
             part[j] = 0.0
-        for k in range(0, n_taps, 4):
+        for k in range(0, n_taps, 8):
             w0, w1, w2, w3 = taps[k], taps[k + 1], taps[k + 2], taps[k + 3]
-            start = 16 * (first + anchor + row - k - 3)
-            v = padded[start : start + 112]
+            w4, w5, w6, w7 = taps[k + 4], taps[k + 5], taps[k + 6], taps[k + 7]
+            start = 16 * (first + anchor + row - k - 7)
+            v = padded[start : start + 176]
             for j in range(16):
                 a, b, c, d = v[j], v[16 + j], v[32 + j], v[48 + j]
-                e, f, g = v[64 + j], v[80 + j], v[96 + j]
-                part[j] += w0 * d + w1 * c + w2 * b + w3 * a
-                part[16 + j] += w0 * e + w1 * d + w2 * c + w3 * b
-                part[32 + j] += w0 * f + w1 * e + w2 * d + w3 * c
-                part[48 + j] += w0 * g + w1 * f + w2 * e + w3 * d
+                e, f, g, h = v[64 + j], v[80 + j], v[96 + j], v[112 + j]
+                p, q, r = v[128 + j], v[144 + j], v[160 + j]
+                part[j] += (w0 * h + w1 * g + w2 * f + w3 * e) + (w4 * d + w5 * c + w6 * b + w7 * a)
+                part[16 + j] += (w0 * p + w1 * h + w2 * g + w3 * f) + (w4 * e + w5 * d + w6 * c + w7 * b)
+                part[32 + j] += (w0 * q + w1 * p + w2 * h + w3 * g) + (w4 * f + w5 * e + w6 * d + w7 * c)
+                part[48 + j] += (w0 * r + w1 * q + w2 * p + w3 * h) + (w4 * g + w5 * f + w6 * e + w7 * d)
     return 0

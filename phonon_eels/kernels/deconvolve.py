@@ -14,6 +14,7 @@ import numpy as np
 
 from phonon_eels.kernels.convolve import (
     LANES,
+    TAPS,
     convolve_folded,
     convolve_one,
     correlate_one,
@@ -21,7 +22,7 @@ from phonon_eels.kernels.convolve import (
     folded_rows,
     unfold_one,
 )
-from phonon_eels.kernels.device import kernel
+from phonon_eels.kernels.device import kernel, reducing_kernel
 from phonon_eels.kernels.resample import resample_one
 
 DONE, NOT_FINITE, EMPTY = 0, 1, 2
@@ -48,7 +49,7 @@ class Response:
     inverse_transpose
         One over the share of each channel's counts that the model returns to the axis, (channels,); 1 away from the edges.
     taps
-        Response and flipped response, filled with zeros to a multiple of four channels, (2, taps).
+        Response and flipped response, filled with zeros to a multiple of `TAPS` channels, (2, taps).
     anchors
         Channel of each that lies at zero energy loss, (2,).
     """
@@ -101,7 +102,7 @@ def make_response(values: np.ndarray, centre_channel: float, n_channels: int) ->
     cover, transpose = np.empty(n_channels), np.empty(n_channels)
     convolve_one(np.ones(n_channels), unit, anchor, cover)
     correlate_one(1.0 / cover, unit, anchor, transpose)
-    taps = np.zeros((2, 4 * -(-unit.size // 4)))
+    taps = np.zeros((2, TAPS * -(-unit.size // TAPS)))
     taps[0, : unit.size], taps[1, : unit.size] = unit, unit[::-1]
     anchors = np.array([anchor, unit.size - 1 - anchor])
     return Response(unit, anchor, 1.0 / cover, 1.0 / transpose, taps, anchors)
@@ -142,16 +143,37 @@ def _start(counts: np.ndarray, estimate: np.ndarray, report: np.ndarray) -> int:
     return DONE
 
 
-@kernel
-def _misfit(check: np.ndarray, weight: np.ndarray, model: np.ndarray) -> float:
-    """Return chi-squared per used channel of a model against what is checked; NaN if nothing is."""
+@reducing_kernel
+def _misfit(check: np.ndarray, weight: np.ndarray, cover: np.ndarray, model: np.ndarray) -> float:
+    """Return the weighted sum of squares that a model, multiplied by `cover`, misses of what is checked."""
     total = 0.0
-    used = 0.0
     for i in range(model.shape[0]):
-        if weight[i] > 0.0:
-            total += weight[i] * (check[i] - model[i]) ** 2
-            used += 1.0
-    return total / used if used > 0.0 else math.nan
+        miss = check[i] - cover[i] * model[i]
+        total += weight[i] * miss * miss
+    return total
+
+
+@kernel
+def _quotient(data: np.ndarray, cover: np.ndarray, model: np.ndarray, out: np.ndarray) -> int:
+    """Write by what each channel asks its surroundings to be multiplied: the data over the model.
+
+    The model would first be multiplied by `cover`, and the quotient after: that cancels.
+    """
+    for i in range(data.shape[0]):
+        # A model of exactly 0 needs an estimate of 0 all around; such channels ask for no change.
+        quotient = data[i] / model[i]
+        out[i] = quotient if model[i] > 0.0 else cover[i]
+    return 0
+
+
+@kernel
+def _multiply(change: np.ndarray, transpose: np.ndarray, start: np.ndarray, out: np.ndarray) -> int:
+    """Multiply the estimate by what the channels around each ask for: the start of the next iteration, in `out` too."""
+    for i in range(start.shape[0]):
+        now = start[i] * change[i] * transpose[i]
+        start[i] = now
+        out[i] = now
+    return 0
 
 
 @kernel
@@ -256,32 +278,37 @@ def richardson_lucy_one(
     fold_one(check_variance, rows, 0.0, weight)
     fold_one(inverse_cover, rows, 0.0, cover)
     fold_one(inverse_transpose, rows, 0.0, transpose)
-    fold_one(estimate, rows, 0.0, x)
+    fold_one(estimate, rows, 0.0, start)
+    compared = 0.0
     for i in range(size):
         data[i] += offset
-        checked[i] += offset
-        weight[i] = 1.0 / weight[i] if weight[i] > 0.0 and math.isfinite(checked[i]) else 0.0
-        before[i] = x[i]
+        share = 1.0 / weight[i] if weight[i] > 0.0 else 0.0
+        known = share > 0.0 and math.isfinite(checked[i])
+        checked[i] = checked[i] + offset if known else 0.0
+        weight[i] = share if known else 0.0
+        compared += 1.0 if known else 0.0
+        before[i] = start[i]
         change[i] = 0.0
-    strength = 0.0
+        centre[i] = start[i]
     for iteration in range(iterations + 1):
         final = iteration == iterations
-        _extrapolate(x, before, 0.0 if final else strength, start, centre)
-        convolve_folded(padded, first, rows, taps[0], anchors[0], model)
-        for i in range(size):
-            model[i] *= cover[i]
-        misfit[iteration] = _misfit(checked, weight, model)
-        report[0], report[2] = iteration, misfit[iteration]
-        if final or (stop_at_noise and iteration > 0 and misfit[iteration] <= 1.0):
+        report[0], misfit[iteration] = iteration, math.nan
+        if final and compared == 0.0:
             break
-        for i in range(size):
-            # A model of exactly 0 needs an estimate of 0 all around; such channels ask for no change.
-            centre_flipped[i] = cover[i] * data[i] / model[i] if model[i] > 0.0 else cover[i]
+        convolve_folded(padded, first, rows, taps[0], anchors[0], model)
+        if compared > 0.0:
+            misfit[iteration] = report[2] = _misfit(checked, weight, cover, model) / compared
+            if final or (stop_at_noise and iteration > 0 and report[2] <= 1.0):
+                break
+        _quotient(data, cover, model, centre_flipped)
         convolve_folded(padded, first_flipped, rows, taps[1], anchors[1], model)
-        for i in range(size):
-            x[i] = start[i] * model[i] * transpose[i]
         if accelerate:
+            for i in range(size):
+                x[i] = start[i] * model[i] * transpose[i]
             strength = _next_strength(x, start, change)
+            _extrapolate(x, before, strength if iteration + 1 < iterations else 0.0, start, centre)
+        else:
+            _multiply(model, transpose, start, centre)
     unfold_one(start, rows, estimate)
     for i in range(estimate.shape[0]):
         estimate[i] -= offset

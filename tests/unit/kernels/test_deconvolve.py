@@ -7,6 +7,7 @@ from scipy.ndimage import correlate1d
 from phonon_eels.backends.cpu import CpuBackend
 from phonon_eels.kernels.convolve import (
     LANES,
+    TAPS,
     convolve_folded,
     convolve_one,
     correlate_one,
@@ -266,7 +267,7 @@ def without_plural(
 def test_folded_convolution_is_the_plain_one(n: int, n_response: int) -> None:
     rng = np.random.default_rng(n)
     values, response = rng.random(n), rng.random(n_response)
-    rows, n_taps = folded_rows(n), 4 * -(-n_response // 4)
+    rows, n_taps = folded_rows(n), TAPS * -(-n_response // TAPS)
     taps = np.zeros(n_taps)
     taps[:n_response] = response
     for anchor in sorted({0, n_response // 2, n_response - 1}):
