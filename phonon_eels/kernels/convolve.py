@@ -141,16 +141,16 @@ def convolve_folded(padded: np.ndarray, first: int, rows: int, taps: np.ndarray,
         for j in range(64):
             part[j] = 0.0
         for k in range(0, n_taps, 8):
-            w0, w1, w2, w3 = taps[k], taps[k + 1], taps[k + 2], taps[k + 3]
-            w4, w5, w6, w7 = taps[k + 4], taps[k + 5], taps[k + 6], taps[k + 7]
+            here = taps[k : k + 8]
+            w0, w1, w2, w3, w4, w5, w6, w7 = here[0], here[1], here[2], here[3], here[4], here[5], here[6], here[7]
             start = 16 * (first + anchor + row - k - 7)
             v = padded[start : start + 176]
             for j in range(16):
                 a, b, c, d = v[j], v[16 + j], v[32 + j], v[48 + j]
                 e, f, g, h = v[64 + j], v[80 + j], v[96 + j], v[112 + j]
                 p, q, r = v[128 + j], v[144 + j], v[160 + j]
-                part[j] += (w0 * h + w1 * g + w2 * f + w3 * e) + (w4 * d + w5 * c + w6 * b + w7 * a)
-                part[16 + j] += (w0 * p + w1 * h + w2 * g + w3 * f) + (w4 * e + w5 * d + w6 * c + w7 * b)
-                part[32 + j] += (w0 * q + w1 * p + w2 * h + w3 * g) + (w4 * f + w5 * e + w6 * d + w7 * c)
-                part[48 + j] += (w0 * r + w1 * q + w2 * p + w3 * h) + (w4 * g + w5 * f + w6 * e + w7 * d)
+                part[j] = part[j] + w0 * h + w1 * g + w2 * f + w3 * e + w4 * d + w5 * c + w6 * b + w7 * a
+                part[16 + j] = part[16 + j] + w0 * p + w1 * h + w2 * g + w3 * f + w4 * e + w5 * d + w6 * c + w7 * b
+                part[32 + j] = part[32 + j] + w0 * q + w1 * p + w2 * h + w3 * g + w4 * f + w5 * e + w6 * d + w7 * c
+                part[48 + j] = part[48 + j] + w0 * r + w1 * q + w2 * p + w3 * h + w4 * g + w5 * f + w6 * e + w7 * d
     return 0
