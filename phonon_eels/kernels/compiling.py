@@ -157,8 +157,8 @@ class _WholeLibrary(JITCodeLibrary):
         """Optimise once, and let LLVM know that nobody else calls the parts: it then changes what is handed to them.
 
         A view is seven numbers, most of which no routine looks at. Numba would run a short round of passes before, for counters
-        of references, of which kernels have none; what it leaves is slower in the end. And it would leave out what puts neighbours of straight-line
-        code into one register.
+        of references, of which kernels have none; what it leaves is slower in the end. And it would leave out what puts
+        neighbours of straight-line code into one register.
         """
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
@@ -229,9 +229,11 @@ class _WideLowering(typed_passes.NativeLowering):
 
     def run_pass(self, state: Any) -> Any:
         """Lower a kernel, or a part of one."""
-        kind = _PartLibrary if state.flags.no_compile else _WholeLibrary
-        state.library = kind(state.targetctx.codegen(), state.func_id.func_qualname)
-        if kind is _WholeLibrary:
+        codegen, name = state.targetctx.codegen(), state.func_id.func_qualname
+        if state.flags.no_compile:
+            state.library = _PartLibrary(codegen, name)
+        else:
+            state.library = _WholeLibrary(codegen, name)
             state.library.enable_object_caching()
         return super().run_pass(state)
 

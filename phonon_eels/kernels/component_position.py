@@ -149,8 +149,8 @@ def fit_components_position(
             params[p],
         )
     status[p] = fit_components_one(
-        z, weight, used, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, even_mev, index, n_free, tolerance,
-        max_evaluations, pairs, params[p], std[p], matrix, rows, vectors, matrices, columns, outcome[p],
+        z, weight, used, likelihood, shift_e, table, owner, affine, bounds, axis, channel_mev, even_mev, index, n_free,
+        tolerance, max_evaluations, pairs, params[p], std[p], matrix, rows, vectors, matrices, columns, outcome[p],
     )  # fmt: skip
     return int(status[p])
 
@@ -202,7 +202,7 @@ def fit_components_positions(
     for p in range(counts.shape[0]):
         fit_components_position(
             p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis,
-            channel_mev, even_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
-            covariance, outcome, status, z, weight, rows, vectors, matrices, columns, narrow, no_bad, no_variance,
+            channel_mev, even_mev, index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude,
+            params, std, covariance, outcome, status, z, weight, rows, vectors, matrices, columns, narrow, no_bad, no_variance,
         )  # fmt: skip
     return 0

@@ -49,7 +49,11 @@ def finish_rows(u: np.ndarray, i: np.ndarray, t: np.ndarray) -> int:
 
 @inlined(reducing=False)
 def subtract_product(s: np.ndarray, i: np.ndarray, b: np.ndarray, t: np.ndarray) -> int:
-    """Subtract sᵀ · diag(i) · b from a tile; all are tiles, `i` the four inverse pivots."""
+    """Subtract sᵀ · diag(i) · b from a tile; all are tiles, `i` the four inverse pivots.
+
+    All is read before anything is written: for all the compiler knows, the tiles may be one, and only what no store comes
+    between can share a register, four neighbours at a time.
+    """
     i0, i1, i2, i3 = i[0], i[1], i[2], i[3]
     b0, b1, b2, b3 = b[0], b[1], b[2], b[3]
     b4, b5, b6, b7 = b[4], b[5], b[6], b[7]

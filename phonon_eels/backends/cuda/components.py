@@ -36,9 +36,9 @@ def components_kernel(
             narrow[i, p] = 0.0
         fit_components_position(
             p, counts, bad, variance, mask, first, gain, dark, likelihood, shift_e, table, owner, affine, bounds, axis,
-            channel_mev, even_step(axis[0]), index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start, amplitude, params, std,
-            covariance, outcome, status, z[:, p], weight[:, p], rows[:, :, p], vectors[:, :, p], matrices[:, :, :, p], columns[:, :, p],
-            narrow[:, p], no_bad, no_variance,
+            channel_mev, even_step(axis[0]), index, n_free, tolerance, max_evaluations, mean, projection, pairs, series, start,
+            amplitude, params, std, covariance, outcome, status, z[:, p], weight[:, p], rows[:, :, p], vectors[:, :, p],
+            matrices[:, :, :, p], columns[:, :, p], narrow[:, p], no_bad, no_variance,
         )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def as_tiles(matrix):
     return tiles
 
 
-@pytest.mark.parametrize("n", [1, 4, 7, 13])
+@pytest.mark.parametrize("n", [1, 4, 6, 7, 13, 14])  # 6 and 14: the last tile is filled by half
 def test_normal_equations_and_their_solution(n):
     random = np.random.default_rng(n)
     rows = np.zeros((n + 1, 64))
