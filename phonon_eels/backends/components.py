@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from phonon_eels.backends.scratch import aligned
 from phonon_eels.kernels.component_fit import N_COLUMNS, N_VECTORS, SQUARES
 from phonon_eels.kernels.component_position import fit_components_positions
 from phonon_eels.kernels.components import evaluate_components, even_step, whole_spans
@@ -13,14 +14,6 @@ from phonon_eels.kernels.device import kernel
 
 LANES = 8
 """Channels are filled up to a multiple of this with channels of no weight, so that no loop has a remainder."""
-
-
-@kernel
-def aligned(rows: int, columns: int) -> np.ndarray:
-    """Return zeros of which every row starts on a cache line if `columns` is a multiple of 8: wide loads never cross one."""
-    flat = np.zeros(rows * columns + 8)
-    first = (-flat.ctypes.data % 64) // 8
-    return flat[first : first + rows * columns].reshape((rows, columns))
 
 
 @kernel

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phonon_eels.backends.components import aligned
+from phonon_eels.backends.scratch import aligned
 from phonon_eels.kernels.deconvolve import SCRATCH_ARRAYS, Response, richardson_lucy_one
 from phonon_eels.kernels.device import kernel
 from phonon_eels.kernels.fourier import apply_matrix_one
