@@ -46,7 +46,12 @@ test-gpu: $(DEV_OK)  ## the tests that need a CUDA device (install the extra `cu
 
 bench: $(DEV_OK)  ## run every benchmarks/bench_*.py
 	@set -e; found=; for script in benchmarks/bench_*.py; do \
-	  [ -e "$$script" ] || continue; found=1; echo "== $$script"; $(PY) "$$script"; done; \
+	  [ -e "$$script" ] || continue; found=1; echo "== $$script"; \
+	  case "$$DISPLAY$$script" in \
+	    benchmarks/*viewer*) xvfb-run -a -s "-screen 0 1366x768x24" $(PY) "$$script" ;; \
+	    *) $(PY) "$$script" ;; \
+	  esac; \
+	done; \
 	[ -n "$$found" ] || { echo "There is no benchmarks/bench_*.py to run."; exit 1; }
 
 docs: $(DEV_OK)  ## build the documentation, notebooks run, into docs/_build/html
