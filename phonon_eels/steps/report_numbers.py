@@ -297,8 +297,11 @@ def quantity_table(context: StepContext) -> ReportTable | None:
     for step, summary in context.summaries.items():
         for name, quantity in _quantities(summary):
             unit = str(quantity.get("unit") or "")
-            value = plus_minus(quantity.get("value"), quantity.get("std", math.nan), "" if unit == "1" else unit)
-            lines.append([step, name, value, _text(quantity.get("status"))])
+            status, std = quantity.get("status"), quantity.get("std")
+            if std is None and status != "given":  # then the line says that there is none
+                std = math.nan
+            value = plus_minus(quantity.get("value"), std, "" if unit == "1" else unit)
+            lines.append([step, name, value, _text(status)])
     return ReportTable("Further quantities", ("step", "quantity", "value", "status"), _frozen(lines)) if lines else None
 
 
