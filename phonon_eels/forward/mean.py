@@ -49,6 +49,8 @@ class MeanFit:
         The non-linear parameters, as `MeanModel.unpack` takes them.
     lorentzian_share, lorentzian_share_std
         Of pseudo-Voigt and Voigt lines; the deviation is NaN where the share was not fitted or lies at 0 or 1.
+    zlp_fwhm_std_mev
+        Of the zero-loss peak's width, with the model error of `MODEL_ERROR` in it; NaN without a zero-loss peak.
     """
 
     energies_mev: np.ndarray
@@ -68,6 +70,7 @@ class MeanFit:
     search: np.ndarray
     lorentzian_share: float = EVEN_SHARE
     lorentzian_share_std: float = float("nan")
+    zlp_fwhm_std_mev: float = float("nan")
 
     def starts(self) -> np.ndarray:
         """Return the starting parameters of a position."""
@@ -267,15 +270,30 @@ def fit_mean(model: MeanModel, mean_e: np.ndarray, variance_e: np.ndarray) -> Me
         model.energies_mev, mean_e, np.sqrt(variance_e), total, {"background": background, **parts}, zero_loss,
         float(value.get("zlp", 0.0)), float(value.get("constant", 0.0)), float(value.get("ramp", slope)), bend,
         energies, widths, coefficients[:modes], float((((mean_e - total) / std) ** 2).sum() / dof), best.x,
-        model.lorentzian_share(best.x), _share_std(model, best),
+        model.lorentzian_share(best.x), _share_std(model, best), _zlp_fwhm_std_mev(model, best),
     )  # fmt: skip
 
 
 def _share_std(model: MeanModel, found: OptimizeResult) -> float:
-    """Return the deviation of the Lorentzian share, all else marginalised; NaN where it is not fitted or at a bound."""
+    """Return the deviation of the Lorentzian share; NaN where it is not fitted or at a bound."""
     place = model.n_energies + model.n_groups
+    if not model.shares or not SHARE_ROOM < found.x[place] < 1.0 - SHARE_ROOM:
+        return float("nan")
+    return _marginal_std(found, place)
+
+
+def _zlp_fwhm_std_mev(model: MeanModel, found: OptimizeResult) -> float:
+    """Return the deviation of the zero-loss peak's width, whose logarithm is what is fitted; NaN where there is none."""
+    zero_loss = model.unpack(found.x)[3]
+    if zero_loss is None:
+        return float("nan")
+    return zero_loss.fwhm_mev * _marginal_std(found, model.n_energies + model.n_groups + model.shares + 1)
+
+
+def _marginal_std(found: OptimizeResult, place: int) -> float:
+    """Return the deviation of one parameter, all else marginalised; NaN at a bound."""
     inside = np.flatnonzero(found.active_mask == 0)
-    if not model.shares or place not in inside or not SHARE_ROOM < found.x[place] < 1.0 - SHARE_ROOM:
+    if place not in inside:
         return float("nan")
     covariance = np.linalg.pinv(found.jac[:, inside].T @ found.jac[:, inside], hermitian=True)
     own = int(np.searchsorted(inside, place))

@@ -145,7 +145,7 @@ def fit_peaks(image: SpectrumImage, settings: FitPeaks, context: StepContext) ->
         "sensitivities": sensitivity_summary(model.mode_names, follows),
         "mean_chi2_per_dof": prepared.mean.chi2_per_dof,
         "median_p_value": float(np.nanmedian(values["p_value"][0])),
-        "zlp_fwhm_mev": quantity(model.reference[0], float("nan"), "meV"),
+        "zlp_fwhm_mev": quantity(model.reference[0], prepared.mean.zlp_fwhm_std_mev, "meV"),
         "temperature_k": image.acquisition.temperature_k or ROOM_TEMPERATURE_K,
         "measured_temperature_k": temperature,
         **(warm_told | _line_share(prepared.mean, settings)),

@@ -52,6 +52,27 @@ def test_shape_energies_widths_and_areas_come_back(found):
     assert found.starts().size == 8 + 9
 
 
+def test_the_width_of_the_zero_loss_peak_scatters_by_its_deviation(found):
+    random = np.random.default_rng(3)
+    variance = found.model_e / 4.0
+    model = MeanModel(Settings().fit_peaks, MATERIAL, np.arange(-90, 211), 0.5, START, thermal_energy_mev(293.0))
+    pulls = []
+    for _ in range(24):
+        fit = fit_mean(model, random.normal(found.model_e, np.sqrt(variance)), variance)
+        pulls.append((fit.zero_loss.fwhm_mev - found.zero_loss.fwhm_mev) / fit.zlp_fwhm_std_mev)
+    # 99.8 % limits of chi-squared; a third of the told variance is the model error, which these draws do not have.
+    assert 0.47 < np.sqrt(np.mean(np.square(pulls))) < 1.47
+    assert found.zlp_fwhm_std_mev == pytest.approx(0.009, rel=0.1)
+
+
+def test_without_a_zero_loss_peak_its_width_has_no_deviation():
+    model = MeanModel(Settings().fit_peaks, MATERIAL, np.arange(40, 211), 0.5, None, None)
+    spectrum = 5.0 + sum(
+        np.exp(-0.5 * ((model.energies_mev - mode.energy_mev) / 2.0) ** 2) * 50.0 for mode in MATERIAL.modes
+    )
+    assert np.isnan(fit_mean(model, spectrum, spectrum).zlp_fwhm_std_mev)
+
+
 def test_components_add_up(found):
     np.testing.assert_allclose(sum(found.components_e.values()), found.model_e, rtol=1e-10)
     assert set(found.components_e) == {"background", "zlp", *SEPARATED}
