@@ -36,6 +36,31 @@ def test_finds_the_truth(fitted):
     assert 0.2 < fitted.p_value.mean() < 0.8
 
 
+def test_eight_peaks_and_no_more():
+    energies, centres = np.linspace(10.0, 130.0, 400), 15.0 + 13.0 * np.arange(9)
+
+    def peaks(n):
+        return [
+            *(
+                Component("gaussian", f"p{k}", {"centre": c, "fwhm": 6.5}, {"centre": (c - 5.0, c + 5.0)})
+                for k, c in enumerate(centres[:n])
+            ),
+            Component("offset", "floor"),
+        ]
+
+    model = build_model(peaks(8), energies)
+    truth = np.concatenate([*([800.0 + 250.0 * k, centres[k] + 0.5, 6.0] for k in range(8)), [5.0]])
+    mean = evaluate_model(model, truth)[0][: energies.size]
+    found = fit_components(np.random.default_rng(5).poisson(mean, (10, 10, energies.size)), energies, peaks(8))
+    assert (found.status == WORD["converged"]).all()
+    pulls = (found.values - truth) / found.std
+    assert np.abs(pulls.mean(axis=(0, 1))).max() < 4.0 / 10.0
+    assert pulls.std(axis=(0, 1)).min() > 0.75
+    assert pulls.std(axis=(0, 1)).max() < 1.25
+    with pytest.raises(ConfigError, match="9 peaks were given; at most 8 are fitted at once"):
+        build_model(peaks(9), energies)
+
+
 def test_same_optimum_as_iminuit(scan, fitted):
     from iminuit import Minuit
 

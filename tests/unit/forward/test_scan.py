@@ -53,6 +53,25 @@ def test_every_position_is_fitted(counted):
     assert found.areas(found.std).shape == (6, 5, 3)
 
 
+def test_eight_modes():
+    def eight(off_mev):
+        one = material_of("CuO78").modes[0]
+        modes = [
+            one.model_copy(update={"name": f"m{k}", "energy_mev": e + off_mev, "bounds_mev": (e - 5.0, e + 5.0)})
+            for k, e in enumerate(np.arange(20.0, 110.0, 12.0))
+        ]
+        return MATERIAL.model_copy(update={"modes": tuple(modes)})
+
+    simulation = simulated(3, 2, material=eight(0.0), phonons={"area_e": 8e3, "background_e_per_mev": 4.0})
+    model = model_of(simulation, eight(1.0))
+    found = fit(simulation, model)
+    assert (found.status == CONVERGED).all()
+    first = model.n_params - 2 * model.n_modes
+    truth = true_params(simulation, model)[..., first : first + 8]
+    assert truth[0, 0].tolist() == pytest.approx(np.arange(20.0, 110.0, 12.0))
+    np.testing.assert_allclose(found.energies(), truth, atol=0.001)
+
+
 def test_what_cannot_be_fitted_is_nan_with_a_status(counted):
     counts = np.array(counted.image.counts, dtype=float)
     counts[0, 0] = 0.0
