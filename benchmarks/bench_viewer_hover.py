@@ -83,7 +83,8 @@ def tile_maps(maps: Any, repeat: tuple[int, int], rows: int, columns: int) -> An
     for name, array in maps.data_vars.items():
         reps = (1,) * (array.ndim - 2) + repeat
         tiled[name] = (array.dims, np.tile(array.values, reps)[..., :rows, :columns], array.attrs)
-    return xr.Dataset(tiled, {"mode": maps["mode"]} if "mode" in maps.coords else {})
+    scan = {dimension for array in maps.data_vars.values() for dimension in array.dims[-2:]}
+    return xr.Dataset(tiled, {name: c for name, c in maps.coords.items() if not scan & set(c.dims)})
 
 
 class Paints:
